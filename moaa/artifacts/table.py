@@ -78,8 +78,10 @@ def _verdict(row: Row) -> str | None:
 
 
 def _orders_disagree(row: Row) -> bool | None:
-    verdicts = [order.get("verdict") for order in row.get("orders", ())]
-    return len(set(verdicts)) == 1 if len(verdicts) == 2 else None
+    first = [order.get("p") for order in row.get("orders", ())]
+    if len(first) != 2 or None in first:
+        return None
+    return bool(min(first) > 0.5 or max(first) < 0.5)
 
 
 # -- columns that several tables share

@@ -91,6 +91,7 @@ class MtBench(Benchmark[evaluation.MtBench]):
         Source(source=f"{_PACKAGE}/reference_answer/gpt-4.jsonl"),
     )
     digest: ClassVar[str] = "6aedf23b36812830"
+    schema: ClassVar[int] = 2
 
     def items(self, rows: Iterable[Row]) -> list[Item]:
         """Return the questions (`question_id`, `category`, `turns`), with the reference answers of

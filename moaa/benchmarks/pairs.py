@@ -198,7 +198,7 @@ def _figures(name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
             pair_of.append(item.id)
         entropy += [_bits(p) for p in orders]
         if len(orders) == 2:
-            disagree.append((orders[0] > 0.5) != (orders[1] > 0.5))
+            disagree.append(min(orders) < 0.5 < max(orders))
     found = []
     if first:
         bias = mean(first, pair_of)
@@ -223,8 +223,13 @@ def _agreement(one: str, other: str, played: Played) -> list[Score]:
     both = [id for id in ours if id in theirs and None not in (ours[id]["p"], theirs[id]["p"])]
     if not both:
         return []
-    same = [(ours[id]["p"] > 0.5) == (theirs[id]["p"] > 0.5) for id in both]
+    same = [1 - abs(_side(ours[id]["p"]) - _side(theirs[id]["p"])) for id in both]
     return [Score(one, "agreement", share(sum(same), len(same)), against=other)]
+
+
+def _side(p: float) -> float:
+    """Return 1 if answer a is better, 0 if b is, 0.5 for a tie: it agrees half with either."""
+    return ((p > 0.5) + (p >= 0.5)) / 2
 
 
 def _bits(p: float) -> float:

@@ -20,6 +20,8 @@ from moaa.statistics import share
 
 BETTER: Final[Mapping[str, str]] = {"model_a": "a", "model_b": "b"}
 """The values of `winner` that are not a tie."""
+TIE: Final = "tie"
+"""How the others begin: `tie`, `tie (bothbad)`."""
 SETS: Final[Mapping[str, str]] = {
     "mmlu-pro": "PPE-MMLU-Pro-Best-of-K",
     "math": "PPE-MATH-Best-of-K",
@@ -97,7 +99,10 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
             for item in made:
                 if (item.group if item.group in SETS else "human") in self.settings.sets:
                     # Several votes on the same question: the later ones get their row's number.
-                    found[f"{item.id}/{number}" if item.id in found else item.id] = item
+                    name = f"{item.id}/{number}" if item.id in found else item.id
+                    while name in found:  # the same pair of the same row, again
+                        name += "+"
+                    found[name] = item
         return [item if item.id == id else _renamed(item, id) for id, item in found.items()]
 
     def accuracies(self, name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
@@ -128,6 +133,9 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
 def _voted(row: Row) -> Iterator[Item]:
     """Yield the pair of a vote, unless it is a tie."""
     vote = read(Vote, row, Ppe.name, HINT)
+    if vote.winner not in BETTER and not vote.winner.startswith(TIE):
+        problem = f"winner is {vote.winner!r}: expected {', '.join(BETTER)} or {TIE}"
+        raise refusal(row, Ppe.name, problem, HINT)
     if vote.winner in BETTER:
         id = str(vote.question_id)
         yield Item(

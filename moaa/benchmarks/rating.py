@@ -93,18 +93,22 @@ async def _ask(
         except CallError as error:
             raise RowRejected(f"rating: {error.reason}", error.detail) from error
         try:
-            return parsed(reply.text), reply.text
+            return parsed(reply.text, last=not is_alone(judge)), reply.text
         except RowRejected:
             if attempt == ATTEMPTS:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
 
-def parsed(text: str) -> float:
+def parsed(text: str, *, last: bool = False) -> float:
     """Return the rating in a reply: of `[[n]]`, else of `[n]` (as FastChat reads it), else the
-    whole reply. Raises RowRejected if there is none from 1 to 10."""
-    found = _DOUBLE.search(text) or _SINGLE.search(text)
-    written = found[1] if found else text.strip()
+    whole reply. Raises RowRejected if there is none from 1 to 10.
+
+    Of several ratings the first counts, as in FastChat; with `last` the last one: a judge that read
+    assessments may quote their ratings, and was told to end with its own.
+    """
+    found = _DOUBLE.findall(text) or _SINGLE.findall(text) or [text.strip()]
+    written = found[-1 if last else 0]
     try:
         rating = float(written)
     except ValueError:

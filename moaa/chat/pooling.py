@@ -8,8 +8,10 @@ base64 of its float32 numbers.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import struct
 from typing import Any, Final, Literal
 
 from moaa.chat.fault import Fault, shorten
@@ -46,9 +48,7 @@ def parse_pooled(task: Task, call: Call, body: bytes, seconds: float) -> Reply:
         data = json.loads(body)
         tokens = int((data.get("usage") or {}).get("prompt_tokens") or 0)
         (found,) = data["data"]
-        text = _score(call.model, found["probs"]) if task == "reward" else found["data"]
-        if not isinstance(text, str):
-            raise TypeError("no text")
+        text = _score(call.model, found["probs"]) if task == "reward" else _vector(found["data"])
     except (ValueError, LookupError, TypeError, AttributeError):
         shown = shorten(body[:4_000].decode(errors="replace"))
         what = "score" if task == "reward" else "vector"
@@ -67,3 +67,12 @@ def _score(model: str, numbers: list[float]) -> str:
     if not math.isfinite(score):
         raise ValueError("not a number")
     return repr(score)
+
+
+def _vector(text: str) -> str:
+    """Return the text of a vector. Raises ValueError unless it is of float32 numbers."""
+    data = base64.b64decode(text, validate=True)
+    count, rest = divmod(len(data), 4)
+    if rest or not count or not all(map(math.isfinite, struct.unpack(f"<{count}f", data))):
+        raise ValueError("not a vector")
+    return text

@@ -242,7 +242,7 @@ def sweep(
     from moaa.commands.pipeline import Kubeflow
 
     if plan:
-        sweep_run.plan(file)
+        sweep_run.plan(file, budget)
     elif compare:
         sweep_run.compare(file)
     elif host or in_cluster:

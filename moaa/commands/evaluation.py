@@ -16,7 +16,7 @@ from moaa.kubernetes.names import RUN_ENV
 from moaa.pipelines import runner_job
 from moaa.progress.messages import log, say
 from moaa.progress.terminal import out
-from moaa.recipe.addresses import dotted
+from moaa.recipe.addresses import dotted, parse_path
 from moaa.recipe.evaluation import OF_RUN
 from moaa.recipe.forms import MODEL_NAME, MODEL_NAME_WORDS
 from moaa.recipe.load import Loaded, load_file
@@ -137,7 +137,7 @@ def _name_and_source(text: str) -> tuple[str, str]:
 
 def _with_models(file: Path, sets: Sequence[str], named: dict[str, str]) -> Loaded:
     """Return the recipe with the named models in `models` and among the contestants."""
-    given = load_file(file, sets).recipe
+    given = _without_new(file, sets, named)
     kept = [name for name in given.evaluate.contestants if name not in TRAINED]
     contestants = [*kept, *(name for name in named if name not in kept)]
     if not contestants:
@@ -151,6 +151,23 @@ def _with_models(file: Path, sets: Sequence[str], named: dict[str, str]) -> Load
         for name, source in named.items()
     ]
     return load_file(file, [*first, f"evaluate.contestants={contestants}", *sets])
+
+
+def _without_new(file: Path, sets: Sequence[str], named: Collection[str]) -> Recipe:
+    """Return the recipe before the named models are added. What `--set` says about one that it does
+    not have, such as models.NAME.endpoint.model, is left out: alone, it is no model."""
+    left = [each for each in sets if _field_of(each) not in named]
+    recipe = load_file(file, left).recipe
+    kept = [each for each in sets if each in left or _field_of(each) in recipe.models]
+    return recipe if kept == left else load_file(file, kept).recipe
+
+
+def _field_of(text: str) -> str | None:
+    """Return the model of which a `--set` gives a field; None if it gives something else."""
+    match parse_path(text.partition("=")[0].strip()):
+        case ("models", str(name), _, *_):
+            return name
+    return None
 
 
 def _model(recipe: Recipe, name: str, source: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from moaa import home, records, sweeps
@@ -34,9 +35,12 @@ class SweepFailed(MoaaError):
     """Some variants failed; the others have run."""
 
 
-def plan(file: Path) -> None:
-    """Print the price of each variant and of the whole sweep."""
+def plan(file: Path, budget_usd: float | None = None) -> None:
+    """Print the price of each variant and of the whole sweep, and what fits the budget (default:
+    the sweep's)."""
     sweep = sweeps.load(file)
+    if budget_usd is not None:
+        sweep = replace(sweep, budget_usd=budget_usd)
     # A pipe has no width: give the table enough room, and keep each sentence on one line.
     console().print(sweeps.plan_table(sweep, sweeps.priced(sweep.variants, up_to(sweep.until))))
 

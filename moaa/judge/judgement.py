@@ -27,6 +27,11 @@ class Order:
     text: str
     """What the aggregator wrote."""
 
+    @property
+    def wins_first(self) -> float:
+        """1 if the answer shown first is better, 0 if the second is, 0.5 for a tie."""
+        return ((self.p > 0.5) + (self.p >= 0.5)) / 2
+
     def to_json(self) -> dict[str, Any]:
         """Return the order as an entry of `orders` in a judgement's row."""
         return {
@@ -123,8 +128,10 @@ class Judgement:
 
     @property
     def disagree(self) -> bool:
-        """Whether the two orders prefer different answers: the verdict followed the position."""
-        return len(self.orders) == 2 and len({order.verdict for order in self.orders}) == 1
+        """Whether the two orders prefer different answers: the verdict followed the position. A tie
+        prefers none."""
+        shown_first = [order.wins_first for order in self.orders]
+        return shown_first in ([1.0, 1.0], [0.0, 0.0])
 
     def to_json(self) -> dict[str, Any]:
         """Return the judgement as a row of the table `judgements`."""

@@ -40,7 +40,7 @@ class Tally:
         for judgement in judgements:
             self._count(judgement)
         orders = [order for judgement in judgements for order in judgement.orders]
-        self.first_wins.add(float(order.verdict == "A") for order in orders)
+        self.first_wins.add(order.wins_first for order in orders)
         self.first_p.add(order.p for order in orders)
         self.disagree.add(float(each.disagree) for each in judgements if len(each.orders) == 2)
 
@@ -61,7 +61,7 @@ class Tally:
         judged.
 
         criteria        {name: pairs it was used for}, all eight
-        position_bias   `first_wins`: share of verdicts for the answer shown first;
+        position_bias   `first_wins`: share of verdicts for the answer shown first (a tie is half);
                         `first_mean_p`: mean probability that it is better (both 0.5 without bias);
                         `verdicts`: how many; `hard`: those that are only 0 or 1
         disagreement    share of pairs whose two orders prefer different answers

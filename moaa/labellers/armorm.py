@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
-from moaa.errors import CallError, RecipeError, RowRejected
+from moaa.errors import CallError, EngineError, RecipeError, RowRejected
 from moaa.labellers.labels import Labels, scored
 from moaa.labellers.reward import GREEDY, neutralised
 
@@ -112,4 +112,10 @@ class ArmoRM:
     async def _vector(self, messages: Sequence[Message], ask: Ask) -> Vector:
         reply = await ask(self.model, neutralised(messages, self.controls), GREEDY)
         found: Any = np.frombuffer(base64.b64decode(reply.text), dtype="<f4")
+        needed = self.heads.regression.shape[1]
+        if len(found) != needed:
+            raise EngineError(
+                f"model '{self.model}' gives vectors of {len(found)} numbers, but ArmoRM's heads "
+                f"need {needed}. Serve the body that moaa split-armorm made with these heads."
+            )
         return found.astype(np.float64)  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ from moaa.stages.benchmark_tables import written
 from moaa.stages.judgements import report, with_instructions
 from moaa.stages.serving import tuned
 from moaa.stages.table import EVALUATE
-from moaa.stages.texts import TextPart, control_texts
+from moaa.stages.texts import TextPart, control_texts, with_instruction
 from moaa.store import Store
 from moaa.weights.content import of_asked
 
@@ -46,7 +46,7 @@ class EvaluatePart(TextPart):
 
 def part_of(recipe: Recipe) -> EvaluatePart:
     """Return the stage's part of the recipe."""
-    evaluate = recipe.evaluate
+    evaluate, mixture = recipe.evaluate, recipe.generate.mixture
     return EvaluatePart(
         sampling=evaluate.sampling,
         judge=with_instructions(recipe.evaluation_judge),
@@ -54,7 +54,7 @@ def part_of(recipe: Recipe) -> EvaluatePart:
         models=recipe.identities(recipe.evaluation_models | {recipe.target}),
         contestants=evaluate.contestants,
         benchmarks=_with_texts(evaluate.benchmarks),
-        mixture=recipe.generate.mixture if "mixture" in evaluate.contestants else None,
+        mixture=with_instruction(mixture) if "mixture" in evaluate.contestants else None,
         control_texts=control_texts(recipe),
         canary=recipe.gate.candidate if recipe.gate and recipe.publish else "",
     )
@@ -84,7 +84,7 @@ def content_of(
     )
 
 
-@stage(EVALUATE, part=part_of, content=content_of, schema=7)
+@stage(EVALUATE, part=part_of, content=content_of, schema=8)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let all contestants answer and the judges judge; write answers, judgements and scores."""
     rules = Rules(

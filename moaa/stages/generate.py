@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-from moaa import mixture, templates, writers
+from moaa import mixture, writers
 from moaa.artifacts.table import Row
 from moaa.asking.rejections import Gaps, Loss, absent
 from moaa.chat.controls import Controls
@@ -21,7 +21,7 @@ from moaa.recipe.schema import Member, Mixture, Recipe
 from moaa.stage import Context, stage
 from moaa.stages.labeller import Labelling, labeller_of, labelling_of
 from moaa.stages.table import GENERATE
-from moaa.stages.texts import NEUTRALISED, TextPart, control_texts
+from moaa.stages.texts import NEUTRALISED, TextPart, control_texts, with_instruction
 
 Write: TypeAlias = Callable[[Row, Ask], Awaitable[Row]]
 
@@ -39,11 +39,10 @@ class GeneratePart(TextPart):
 
 def part_of(recipe: Recipe) -> GeneratePart:
     """Return the stage's part of the recipe."""
-    generate, chosen = recipe.generate, recipe.generate.mixture
-    instruction = chosen.instruction or templates.text("aggregate")
+    generate = recipe.generate
     best_by = recipe.best_by
     return GeneratePart(
-        mixture=chosen.model_copy(update={"instruction": instruction}) if generate.mixes else None,
+        mixture=with_instruction(generate.mixture) if generate.mixes else None,
         models=recipe.identities(recipe.generating),
         cut_answers=generate.cut_answers,
         control_texts=control_texts(recipe),

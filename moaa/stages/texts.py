@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import model_serializer
 
+from moaa import templates
 from moaa.chat.controls import KNOWN
 from moaa.errors import EngineError, HubAway, RecipeError, StoreAway, StoreError
 from moaa.progress.messages import log
-from moaa.recipe.schema import Model, Part, Recipe
+from moaa.recipe.schema import Mixture, Model, Part, Recipe
 from moaa.store import Store
 from moaa.weights.control import rendered_controls
 
@@ -42,6 +43,13 @@ class TextPart(Part):
             for name, value in dump(self).items()
             if fields[name].is_required() or getattr(self, name) != fields[name].default
         }
+
+
+def with_instruction(mixture: Mixture) -> Mixture:
+    """Return the mixture with its instruction as text. If moaa's own text changes, what the mixture
+    wrote before is not found again."""
+    instruction = mixture.instruction or templates.text("aggregate")
+    return mixture.model_copy(update={"instruction": instruction})
 
 
 def control_texts(recipe: Recipe) -> tuple[str, ...]:

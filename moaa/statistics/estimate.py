@@ -47,7 +47,11 @@ class Estimate:
 
     @property
     def error(self) -> float:
-        """The standard error of a normal interval that was not cut."""
+        """The standard error that gives this interval. If an end was cut at the range of the unit,
+        the longer side tells it: both sides together would be too short."""
+        first, last = range_of(self.unit)
+        if self.low <= first or self.high >= last:
+            return max(self.high - self.value, self.value - self.low) / quantile(self.level)
         return (self.high - self.low) / 2 / quantile(self.level)
 
     def scaled(self, factor: float, unit: str) -> Estimate:
@@ -70,8 +74,13 @@ def within(
     value: float, low: float, high: float, n: int, unit: str, level: float = LEVEL
 ) -> Estimate:
     """Return the estimate with the interval `low` to `high`, cut at the range of the unit."""
-    first, last = RANGES.get(unit, (-math.inf, math.inf))
+    first, last = range_of(unit)
     return Estimate(value, min(max(low, first), last), max(min(high, last), first), n, unit, level)
+
+
+def range_of(unit: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a unit; infinite if it is not limited."""
+    return RANGES.get(unit, (-math.inf, math.inf))
 
 
 def pooled(parts: Iterable[tuple[float, Estimate]]) -> tuple[float, float, int]:

@@ -102,10 +102,13 @@ def length_adjusted(
 
     `p` are the probabilities that a's answer is better, `lengths` those of a's and of b's answers;
     one of each for a prompt. A logistic regression on tanh of the scaled length difference and an
-    intercept is read at difference 0. Prompts are resampled and the regression is fitted again.
+    intercept is read at difference 0. Prompts are resampled and the regression is fitted again. If
+    all prompts have the same probability they show no effect of length, and none is fitted.
     """
     y = np.asarray(p, dtype=np.float64)
     delta = np.subtract(*(np.asarray(each, dtype=np.float64) for each in lengths))
+    if np.ptp(y) == 0:
+        delta = np.zeros_like(delta)
 
     def fit(counts: Array) -> float:
         x = np.column_stack([scaled(delta, counts), np.ones(len(y))])

@@ -13,13 +13,14 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from moaa.statistics.estimate import LEVEL, Estimate, normal, quantile, within
-from moaa.statistics.rates import share, wilson
+from moaa.statistics.estimate import LEVEL, Estimate, normal, within
+from moaa.statistics.rates import share
+from moaa.statistics.spread import agresti_min, without_spread
 
 Values = Sequence[float] | NDArray[np.float64]
 
 NO_SPREAD = 1e-8
-"""A smaller standard error of a share is rounding: all its clusters have the same mean."""
+"""A smaller standard error is rounding: all clusters have the same mean."""
 
 
 def standard_error(values: Values, clusters: Sequence[Hashable] | None = None) -> float:
@@ -51,8 +52,8 @@ def mean(
 ) -> Estimate:
     """Return the mean of `values` with its normal interval, clustered as in `standard_error`.
 
-    Shares without any spread (ten right answers of ten) get Wilson's interval: they do not prove
-    that the next answer is right too.
+    Values without any spread (ten right answers of ten) get the interval of `without_spread`: they
+    do not prove that the next answer is right too.
     """
     n = len(values)
     independent = n if clusters is None else len(set(clusters))
@@ -71,11 +72,10 @@ def clustered_share(values: Values, clusters: Sequence[Hashable]) -> Estimate:
 def with_error(
     value: float, error: float, n: int, independent: int, unit: str, level: float
 ) -> Estimate:
-    """The mean `value` of `n` values with its normal interval; Wilson's over the `independent`
-    clusters if it is a share without spread."""
-    if error < NO_SPREAD and unit == "share":
-        low, high = wilson(value * independent, independent, quantile(level))
-        return Estimate(value, low, high, n, unit, level)
+    """The mean `value` of `n` values with its normal interval; that of `without_spread` over the
+    `independent` clusters if all of them have the same mean."""
+    if error < NO_SPREAD:
+        return without_spread(value, n, independent, unit, level)
     return normal(value, error, n, unit, level)
 
 
@@ -105,9 +105,8 @@ def binary_difference(a: Sequence[bool], b: Sequence[bool], *, level: float = LE
     differences = _differences(a, b)
     n, changed = len(differences), float(np.abs(differences).sum())
     net = float(differences.sum())
-    middle = net / (n + 2)
-    half = quantile(level) * math.sqrt(changed + 1 - net * net / (n + 2)) / (n + 2)
-    return within(net / n, middle - half, middle + half, n, "difference of shares", level)
+    low, high = agresti_min(net, changed, n, level)
+    return within(net / n, low, high, n, "difference of shares", level)
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -123,7 +122,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def p_value(found: Estimate) -> float:
-    """Return the two-sided p-value that the value is 0, from a normal interval that was not cut."""
+    """Return the two-sided p-value that the value is 0, from a normal interval."""
     if found.error == 0:
         return 1.0 if found.value == 0 else 0.0
     return 2 * NormalDist().cdf(-abs(found.value) / found.error)

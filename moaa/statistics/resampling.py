@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from moaa.statistics.estimate import LEVEL, Estimate, quantile, within
-from moaa.statistics.rates import wilson
+from moaa.statistics.estimate import LEVEL, Estimate, within
+from moaa.statistics.spread import without_spread
 
 RESAMPLES = 1000
 NO_SPREAD = 1e-3
@@ -30,8 +30,8 @@ def resample(
 
     `fit(counts)` returns the statistic if item i occurs counts[i] times. It is called once with
     ones for the value, and then for each resample. An item is what was drawn independently: the
-    prompt, with all its orders and judges. The same input and seed give the same result. A share
-    that is the same in all resamples (every prompt was won) gets Wilson's interval.
+    prompt, with all its orders and judges. The same input and seed give the same result. A value
+    that is the same in all resamples (every prompt was won) gets the interval of `without_spread`.
     """
     value = fit(np.ones(n))
     draw = np.random.default_rng(seed)
@@ -40,6 +40,6 @@ def resample(
         for _ in range(resamples)
     ]
     low, high = np.percentile(found, [50 * (1 - level), 50 * (1 + level)])
-    if unit == "share" and high - low < NO_SPREAD:
-        low, high = wilson(value * n, n, quantile(level))
+    if high - low < NO_SPREAD:
+        return without_spread(value, n, n, unit, level)
     return within(value, float(low), float(high), n, unit, level)

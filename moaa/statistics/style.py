@@ -139,12 +139,15 @@ def style_controlled(
     """Return the model's win rate against the baseline at equal style. `n` counts prompts.
 
     Bradley-Terry of two models is a logistic regression with an intercept, the model's strength
-    minus the baseline's. The features are scaled by their standard deviation, not centred.
+    minus the baseline's. The features are scaled by their standard deviation, not centred. If all
+    battles have the same score they show no effect of style, and none is fitted.
     """
     prompt, n = _numbered(battles)
     y = np.array([each.score for each in battles])
     weight = np.array([each.weight for each in battles])
     features = np.array([each.style for each in battles])
+    if np.ptp(y) == 0:
+        features = np.zeros_like(features)
     spread = features.std(axis=0)
     x = np.column_stack([np.ones(len(y)), features / np.where(spread > 0, spread, 1.0)])
     start = logistic(x, y, weight, l2=RIDGE)

@@ -7,15 +7,17 @@ columns. So a comparison grows downwards, and each table fits a screen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from moaa.declaration import needed_by
 from moaa.recipe.evaluation import HEAD_TO_HEAD
+from moaa.records import GOOD
 from moaa.report import charts
 from moaa.report.tables import GpuUse, cost_usd, gpu_use
-from moaa.report.view import RunView, by_model
+from moaa.report.view import RunView, StageView, by_model
 from moaa.report.words import count, seconds
 from moaa.sweeps.document import Sweep, Variant
 
@@ -95,6 +97,7 @@ class VariantOutcome:
 
 def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
     """Return the result in the records of a run; `state`: why there are none."""
+    run = _of_last_attempt(run)
     if not run.records:
         return VariantOutcome(variant, state or "not run", {})
     own = [stage for stage in run.present if stage.status != "reused"]
@@ -112,6 +115,21 @@ def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
         errors[0] if errors else "",
         gpu_use(run),
     )
+
+
+def _of_last_attempt(run: RunView) -> RunView:
+    """Return the run without stages whose inputs were made again since: a variant's run keeps its
+    name if the variant is changed, and then its later stages still have the results of before."""
+    kept: dict[str, StageView] = {}
+    for stage in run.stages:
+        made_from = {each["fingerprint"] for each in stage.manifest.get("parents", ())}
+        needed = needed_by(stage.declaration) if stage.declaration else ()
+        inputs = [kept[name] for name in needed if name in kept and run.stage(name).record]
+        old = any(each.status not in GOOD for each in inputs)
+        if stage.manifest:
+            old |= any(each.manifest.get("fingerprint") not in made_from for each in inputs)
+        kept[stage.name] = replace(stage, record=None) if old else stage
+    return replace(run, stages=tuple(kept.values()))
 
 
 def scores_of(facts: dict[str, Any]) -> Scores:

@@ -69,6 +69,10 @@ def _use(calls: int, prompt: int, completion: int, seconds: float, **more: int) 
     }
 
 
+def _fingerprint(stage: str) -> str:
+    return f"{random.Random(stage).getrandbits(96):024x}"
+
+
 def add(
     run: ExampleRun,
     stage: str,
@@ -80,7 +84,7 @@ def add(
 ) -> None:
     started, seconds = STARTED[stage], SECONDS[stage]
     ledger = {"rows": {}, "rejected": {}, "events": {}, "models": {}, "seconds": {}, **ledger}
-    fingerprint = f"{random.Random(stage).getrandbits(96):024x}"
+    fingerprint = _fingerprint(stage)
     uri = f"{ROOT}/{stage}/{fingerprint}"
     files = [
         {
@@ -103,8 +107,9 @@ def add(
         "files": files,
         "rows": {table: len(rows) for table, rows in tables.items()},
         "parents": [
-            {"name": p, "kind": KINDS[p], "uri": f"{ROOT}/{p}/x", "fingerprint": "x"}
+            {"name": p, "kind": KINDS[p], "uri": f"{ROOT}/{p}/{made}", "fingerprint": made}
             for p in PARENTS.get(stage, [])
+            for made in [_fingerprint(p)]
         ],
         "part": {stage: {"temperature": 0.7, "target": "smollm2"}},
         "ledger": ledger,

@@ -146,10 +146,11 @@ def test_the_columns_of_a_file_are_as_declared(
         ("preferences", "judgements", "verdict", {"p": 0.7}, "a"),
         ("preferences", "judgements", "verdict", {"p": 0.2}, "b"),
         ("preferences", "judgements", "verdict", {"p": 0.5}, "tie"),
-        ("scores", "judgements", "disagree", {"orders": [{"verdict": "A"}, {"verdict": "A"}]},
+        ("scores", "judgements", "disagree", {"orders": [{"p": 0.9}, {"p": 0.6}]},
          True),
-        ("scores", "judgements", "disagree", {"orders": [{"verdict": "A"}, {"verdict": "B"}]},
+        ("scores", "judgements", "disagree", {"orders": [{"p": 0.9}, {"p": 0.4}]},
          False),
+        ("scores", "judgements", "disagree", {"orders": [{"p": 0.5}, {"p": 0.5}]}, False),
         ("scores", "judgements", "disagree", {"orders": []}, None),
     ],
 )  # fmt: skip

@@ -109,6 +109,21 @@ def test_the_mixture_its_members_and_all_criteria_are_measured_beside_each_other
     assert [len(judge.proposers) for judge in judges if judge] == [3, 1, 1, 1, 1, 3]
 
 
+@pytest.mark.parametrize("p", [0.7, 0.3])
+def test_a_tie_agrees_half_with_another_judge_whichever_answer_is_called_a(p: float) -> None:
+    benchmark = judge_bench(judges='["mixture"]')
+    (item, *_) = benchmark.items(rows())
+
+    def judged(p: float) -> dict[str, Any]:
+        return {item.id: {"p": p, "p_ab": 0.5, "p_ba": 2 * p - 0.5, "orders": [], "injected": None}}
+
+    found: dict[tuple[str, ...], Any] = {("tied",): judged(0.5), ("sure",): judged(p)}
+    scores = benchmark.scores(Played([item], ("tied", "sure"), {}, found))
+    assert one(scores, "agreement", against="sure").estimate.value == 0.5
+    disagreeing = [each for each in scores if each.metric == "orders that disagree"]
+    assert [each.estimate.value for each in disagreeing] == [0, 0], "a tie prefers neither answer"
+
+
 def test_the_agreement_of_each_two_judges_is_shown() -> None:
     _, scores = scores_of(judge_bench(judges='["mixture", "all-criteria"]', injected=0))
     (agreement,) = [score for score in scores if score.metric == "agreement"]

@@ -82,6 +82,7 @@ WRONG: list[tuple[str, list[Any], str]] = [
     ("ppe", [{**BEST, "sampled_conflict_pairs": [[0, 2]]}], "the pair [0, 2] has no two texts"),
     ("ppe", [{**BEST, "sampled_conflict_pairs": [0]}], "sampled_conflict_pairs.0 is 0: "),
     ("ppe", [{**VOTE, "winner": "tie"}], "FILE (1 rows)"),
+    ("ppe", [VOTE, {**VOTE, "winner": "response_1"}], "winner is 'response_1': expected model_a"),
     ("gsm8k", ["x"], 'row 1 of FILE is "x": expected an object'),
     ("gsm8k", [{"question": "?", "answer": 2}], "answer is 2: "),
     ("gsm8k", [], "FILE (0 rows)"),

@@ -161,6 +161,18 @@ def test_what_is_no_rating_is_none(text: str) -> None:
         parsed(text)
 
 
+def test_a_mixture_that_quotes_its_assessments_rates_with_the_last_number() -> None:
+    """The published prompt makes every assessment end in [[n]], and the aggregator quotes them."""
+
+    def reply(call: Any) -> str:
+        quoted = "The first gave [[2]], the second [[3]]; both overlook the proof.\n[[9]]"
+        return quoted if "[Assessments]" in last(call) else "[[2]]"
+
+    benchmark = mt_bench("label.judge.verdict=parsed")
+    row, _ = rated(benchmark, benchmark.items([WRITING])[0], reply)
+    assert [each["rating"] for each in row["ratings"]] == [9, 9]
+
+
 def test_an_unreadable_rating_is_asked_for_again_then_lost_and_counted() -> None:
     benchmark = mt_bench(*ALONE)
     items = benchmark.items([WRITING, MATH, GPT_4])

@@ -173,5 +173,7 @@ def test_pairs_with_a_right_answer_count_by_set() -> None:
     overall = one(scores, "accuracy, correctness")
     assert overall.estimate.value == 0.75, "the mean of the sets"
     assert not overall.main
+    thrice = benchmark.items([best_of(1, math_set, [[0, 1]] * 3)])
+    assert len(thrice) == len({item.id for item in thrice}) == 3, "each sampled pair counts"
     with pytest.raises(RecipeError, match="a set's name, for example PPE-MATH-Best-of-K"):
         benchmark.items([best_of(1, "s3://mine/rows.jsonl", [[0, 1]])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from typing import Any
 
@@ -84,6 +85,10 @@ def read(task: Task, found: Any) -> str:
         ("reward", {"data": [{"probs": ["high"]}]}),
         ("reward", {"data": [{"probs": [float("nan")]}]}),
         ("embed", {"data": [{"data": [0.1, 0.2]}]}),
+        ("embed", {"data": [{"data": ""}]}),
+        ("embed", {"data": [{"data": "no base64"}]}),
+        ("embed", {"data": [{"data": base64.b64encode(b"12345").decode()}]}),
+        ("embed", {"data": [{"data": base64.b64encode(struct.pack("<2f", 1, math.nan)).decode()}]}),
     ],
 )
 def test_an_answer_without_a_number_is_tried_again(task: Task, found: Any) -> None:

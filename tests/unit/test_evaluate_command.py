@@ -12,7 +12,7 @@ from moaa.commands import evaluation
 from moaa.commands.evaluation import work
 from moaa.errors import RecipeError
 from moaa.pipelines import incluster, runner_job
-from moaa.recipe.load import load_text
+from moaa.recipe.load import Loaded, load_text
 from moaa.store import Store
 from tests.support.engine_server import EngineServer
 from tests.support.kube_server import KubeServer
@@ -60,6 +60,19 @@ def test_named_models_are_measured_beside_the_base(
     (page,) = (tmp_path / "home/runs").glob("*/report.html")
     assert "production" in page.read_text()
     assert "production" in capsys.readouterr().out
+
+
+def test_fields_of_a_named_model_are_set_beside_it(
+    sets: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Loaded] = []
+    monkeypatch.setattr(evaluation, "_measure", lambda loaded, *_: found.append(loaded))
+    given = [*sets, "models.gpt.endpoint.model=gpt-4.1", 'models."a.b".dtype=float16']
+    evaluation.evaluate(DEMO, given, ["gpt=https://host/v1", "a.b=s3://models/ab"])
+    gpt, other = (found[0].recipe.models[name] for name in ("gpt", "a.b"))
+    assert gpt.endpoint
+    assert (gpt.endpoint.url, gpt.endpoint.model) == ("https://host/v1", "gpt-4.1")
+    assert (other.source, other.dtype) == ("s3://models/ab", "float16")
 
 
 def test_in_a_cluster_the_job_makes_room_for_what_no_chart_knows(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from moaa import templates
 from moaa.artifacts import Artifact, Draft, Output
 from moaa.errors import EngineError
 from moaa.ledger import Ledger
@@ -180,6 +181,21 @@ def test_the_mixture_itself_is_a_contestant(evaluation: Evaluation) -> None:
     assert {(row["model_a"], row["model_b"]) for row in found.rows("judgements")} == {
         ("base", "mixture")
     }
+
+
+def test_another_text_for_the_aggregator_makes_other_answers_of_the_mixture(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe does not change if moaa's own text does."""
+    both = ("evaluate.contestants=[mixture, base]", "generate.mixture.instruction=null")
+    found, _ = evaluation.run(*both)
+    text = templates.text
+    monkeypatch.setattr(
+        templates, "text", lambda name: "Be brief." if name == "aggregate" else text(name)
+    )
+    again, asked = evaluation.run(*both)
+    assert again.fingerprint != found.fingerprint
+    assert asked == {"smollm2": len(PROMPTS) * (4 + 9)}, "the mixture and the judge; not the base"
 
 
 def test_other_sampling_is_another_answer_and_another_judge_another_judgement(

@@ -10,11 +10,13 @@ from moaa.chat.message import Choice, Reply
 from moaa.errors import CallFailed, CallRejected, EngineError, RowRejected
 from moaa.judge import (
     Judgement,
+    Order,
     Tally,
     compare,
     tie,
     tournament,
 )
+from moaa.judge.judgement import merged
 from moaa.statistics import mean
 from tests.support.judge_steps import JUDGE, QUERY, judging, step
 from tests.support.scripted import Ask, last
@@ -132,6 +134,14 @@ def test_nothing_judged_has_no_shares():
     assert (bias.pop("verdicts"), bias.pop("hard")) == (0, 0)
     assert set(bias.values()) == {None}
     assert facts_of([])["disagreement"] is None
+
+
+def test_ties_are_no_verdicts_for_the_answer_shown_first():
+    """Arena-Hard's [[A=B]] in both orders is neither position bias nor a disagreement."""
+    ab, ba = (Order(a, 1 - a, (), (), (), "A", 0.5, soft=False, text="[[A=B]]") for a in (0, 1))
+    found = facts_of([merged(ab, ba)] * 10)
+    assert found["position_bias"]["first_wins"] == 0.5
+    assert found["disagreement"] == 0
 
 
 async def test_the_facts_of_a_fair_judge():

@@ -8,7 +8,9 @@ import pytest
 from moaa.statistics import (
     Battle,
     Difficulties,
+    battle_difference,
     battle_rate,
+    binary_difference,
     length_adjusted,
     length_controlled,
     logistic,
@@ -147,6 +149,19 @@ def test_an_adjusted_rate_where_nothing_is_left_to_fit(p: list[float], rate: flo
         assert found.high - found.low > 0.1, "30 prompts do not make it certain"
 
 
+@pytest.mark.parametrize("won", [0.0, 1.0])
+def test_winning_always_at_any_length_or_style_does_not_prove_the_next_win(won: float) -> None:
+    draw = np.random.default_rng(5)
+    lengths = ([int(each) for each in draw.integers(1, 9000, 10)], [1000] * 10)
+    styled = [Battle(i, won, 1, (draw.random(), draw.random(), 0.0, 0.0)) for i in range(10)]
+    for found in (
+        length_adjusted([won] * 10, lengths, resamples=50),
+        style_controlled(styled, resamples=50),
+    ):
+        assert found.value == pytest.approx(won, abs=1e-3)
+        assert found.high - found.low == pytest.approx(0.278, abs=2e-3), "as Wilson's of 10 of 10"
+
+
 def test_the_style_of_an_answer_is_what_a_reader_sees() -> None:
     text = (
         "# Head\n\n## Second\n#no header\n- one\n * two\n1. three\n**bold** and __bold__\n"
@@ -174,6 +189,15 @@ def test_a_clear_win_counts_three_times() -> None:
     assert (found.value, found.n) == (4 / 6, 2)
     assert (found.low, found.high) == (0.5, 0.75)
     assert style_controlled(battles, resamples=5).value == pytest.approx(4 / 6, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_the_same_difference_of_battles_at_every_prompt_still_has_an_interval(n: int) -> None:
+    same = (0.0, 0.0, 0.0, 0.0)
+    ours, theirs = ([Battle(i, won, 1, same) for i in range(n)] for won in (1.0, 0.0))
+    found = battle_difference(ours, theirs, resamples=20)
+    assert (found.value, found.high, found.n) == (1, 1, n)
+    assert found.low == pytest.approx(binary_difference([True] * n, [False] * n).low)
 
 
 def test_style_control_finds_the_rate_at_the_baseline_s_own_style() -> None:

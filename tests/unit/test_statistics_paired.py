@@ -14,6 +14,7 @@ from moaa.statistics import (
     mean,
     normal,
     p_value,
+    pooled,
     share,
     standard_error,
     wilson,
@@ -152,3 +153,34 @@ def test_ten_of_ten_do_not_prove_the_eleventh() -> None:
     clustered = mean([1.0] * 10, ["a"] * 5 + ["b"] * 5)
     assert (clustered.low, clustered.high) == pytest.approx(wilson(2, 2))
     assert mean([7.0] * 10, unit="points").high == 7
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_equal_differences_of_a_few_items_prove_no_exact_difference(n: int) -> None:
+    best = difference([1.0] * n, [0.0] * n)
+    assert (best.value, best.high) == (1, 1)
+    assert best.low == pytest.approx(binary_difference([True] * n, [False] * n).low)
+    equal = difference([0.7] * n, [0.7] * n)
+    assert -equal.low == equal.high == pytest.approx(1.959964 / (n + 2), abs=1e-6)
+    # One better and one worse answer in each cluster: the clusters have no spread, but are few.
+    clusters = [str(i // 2) for i in range(2 * n)]
+    again = difference([1.0, 0.0] * n, [0.0, 1.0] * n, clusters)
+    assert (again.low, again.high, again.n) == pytest.approx((equal.low, equal.high, 2 * n))
+
+
+def test_the_error_of_an_interval_cut_at_its_range_is_that_of_the_longer_side() -> None:
+    cut = normal(0.6, 0.31, 5, "difference of shares")
+    assert (cut.low < 0, cut.high) == (True, 1)
+    assert cut.error == pytest.approx(0.31)
+    assert p_value(cut) > 0.05, "its interval has 0 inside"
+    assert p_value(normal(1.0, math.inf, 4, "difference of shares")) > 0.05, "of one cluster"
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_mean_of_strata_of_a_few_items_covers_the_truth(n: int) -> None:
+    draw, strata, truth, inside = np.random.default_rng(n), 23, 0.8, 0
+    for _ in range(300):
+        right = draw.random((strata, n)) < truth
+        value, error, _ = pooled((1.0, mean(row.astype(float))) for row in right)
+        inside += abs(value - truth) <= 1.96 * error
+    assert inside / 300 > 0.92

@@ -16,6 +16,7 @@ from moaa.stages.texts import _read
 from moaa.sweeps import sharing
 from moaa.sweeps.document import SHIPPED
 from moaa.sweeps.pricing import within
+from tests.support.cli import called
 from tests.support.paths import DEMO
 from tests.support.small_sweep import SWEEP, written
 
@@ -80,6 +81,16 @@ def test_the_budget_admits_variants_in_order(sweep: sweeps.Sweep) -> None:
     assert names(first) == ["mixture", "random"]
     assert names(first + third) == ["mixture", "random", "teacher", "teacher-random"]
     assert names(0) == []
+
+
+def test_the_plan_knows_the_budget_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = ("sweep", str(written(tmp_path)), "--plan")
+    _, out, _ = called(monkeypatch, capsys, *planned, "--budget", "0")
+    assert "budget: $0; 0 of 4 variants fit" in out
+    _, out, _ = called(monkeypatch, capsys, *planned)
+    assert "budget" not in out
 
 
 def test_a_variant_begins_when_no_other_computes_what_it_needs() -> None:

@@ -47,6 +47,23 @@ def test_a_comparison_has_scores_with_intervals_and_own_costs(sweep: sweeps.Swee
     assert "over the budget" in page
 
 
+@pytest.mark.parametrize("at", ["made again", "failed", "running"])
+def test_results_of_a_variant_before_it_was_changed_are_not_its_scores(
+    sweep: sweeps.Sweep, at: str
+) -> None:
+    """The changed variant goes on in the same run, and was stopped before its evaluation."""
+    run = example_run.whole()
+    again = run.record("label")
+    if at == "made again":
+        again["manifest"]["fingerprint"] = "f" * 24
+    else:
+        again |= {"status": at, "manifest": None}
+    found = sweeps.outcome(sweep.variants[0], run.view)
+    assert found.scores == {}
+    assert found.state == {"made again": "partial", "running": "unfinished"}.get(at, at)
+    assert sweeps.outcome(sweep.variants[0], example_run.whole().view).scores
+
+
 def test_the_hours_of_own_gpus_are_compared_too(sweep: sweeps.Sweep) -> None:
     """A sweep on own GPUs has no dollars of an API, and compared without any cost."""
     run, again = example_run.whole(), example_run.reused()
