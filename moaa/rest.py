@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 TIMEOUT_S: Final = 30
+NO_HEADER: Final = "it has several lines, or characters that are not ASCII"
+"""Why a key does not fit a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,20 @@ _OPENER = urllib.request.build_opener(_NoRedirect())
 def key_of(variable: str | None) -> str | None:
     """Return the key in an environment variable; None if no variable is given.
 
-    Raises LookupError if the variable is not set.
+    Raises LookupError if the variable is not set, or holds no key.
     """
     if not variable:
         return None
     if not (key := os.environ.get(variable, "").strip()):
         raise LookupError(f"the environment variable {variable} is not set")
+    if not fits_a_header(key):  # an HTTP library's own error would show it
+        raise LookupError(f"the environment variable {variable} holds no key: {NO_HEADER}")
     return key
+
+
+def fits_a_header(key: str) -> bool:
+    """Return whether a key can be sent in a header of HTTP."""
+    return key.isascii() and key.isprintable()
 
 
 def without_key(text: str, variable: str | None) -> str:

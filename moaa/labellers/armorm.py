@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
-from moaa.errors import CallError, RecipeError, RowRejected
+from moaa.errors import CallError, EngineError, RecipeError, RowRejected
 from moaa.labellers.labels import Labels, scored
 from moaa.labellers.reward import GREEDY, neutralised
 
@@ -112,4 +112,9 @@ class ArmoRM:
     async def _vector(self, messages: Sequence[Message], ask: Ask) -> Vector:
         reply = await ask(self.model, neutralised(messages, self.controls), GREEDY)
         found: Any = np.frombuffer(base64.b64decode(reply.text), dtype="<f4")
+        if len(found) != (size := self.heads.regression.shape[1]):
+            raise EngineError(
+                f"model '{self.model}' gives vectors of {len(found)} numbers; the heads of ArmoRM "
+                f"take {size}. Serve the body that `moaa split-armorm` made with them."
+            )
         return found.astype(np.float64)  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from moaa.chat.message import Call, Message
-from moaa.errors import CallRejected, RecipeError, RowRejected
+from moaa.errors import CallRejected, EngineError, RecipeError, RowRejected
 from moaa.labellers import ArmoRM, Heads
 from moaa.recipe import Model
 from moaa.store import Store
@@ -87,6 +87,12 @@ async def test_a_prompt_that_is_too_long_has_no_labels() -> None:
     query = [Message(role="user", content="x" * 30)]
     with pytest.raises(RowRejected, match="prompt without a score: context length"):
         await ArmoRM("body", Heads.read(file_of()))("p", query, ["a", "b"], Ask(vectors))
+
+
+async def test_vectors_of_another_length_are_another_models() -> None:
+    vector = base64.b64encode(np.ones(3, dtype="<f4").tobytes()).decode()
+    with pytest.raises(EngineError, match=r"vectors of 3 numbers; the heads of ArmoRM take 2"):
+        await ArmoRM("body", Heads.read(file_of()))("p", QUERY, ["a", "b"], Ask(lambda _: vector))
 
 
 def test_a_folder_without_heads_says_how_to_make_them(tmp_path: Path) -> None:
