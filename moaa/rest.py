@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from moaa.store.bytes import object_of
+
 TIMEOUT_S: Final = 30
 NO_HEADER: Final = "it has several lines, or characters that are not ASCII"
 """Why a key does not fit a header."""
@@ -42,8 +44,7 @@ class Server:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers, method=method)
         with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+            return object_of(answer.read())
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -110,7 +110,10 @@ def read_question(data: Mapping[str, Any], controls: Controls = KNOWN) -> Questi
                 name,
                 "unsupported_parameter",
             )
-    if data.get("audio") or "audio" in (data.get("modalities") or ()):
+    wanted = data.get("modalities") or []
+    if not isinstance(wanted, list):
+        raise invalid("`modalities` must be a list.", "modalities")
+    if data.get("audio") or "audio" in wanted:
         raise invalid("A mixture answers only in text.", "modalities", "unsupported_parameter")
     try:
         given = _Parameters.model_validate(data)
