@@ -102,7 +102,7 @@ class Http:
         except (aiohttp.ClientError, OSError) as error:
             said = shorten(str(error) or type(error).__name__)
             raise Fault(CONNECTION, f"{said}{_through(address)}") from None
-        answer = _without_key(response.status, answer, endpoint.key)
+        answer = without_key(response.status, answer, endpoint.key)
         after_s = retry_after(response.headers.get("Retry-After"))
         return HttpAnswer(response.status, answer, after_s, time.perf_counter() - start)
 
@@ -175,7 +175,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _without_key(status: int, body: bytes, key: str | None) -> bytes:
+def without_key(status: int, body: bytes, key: str | None) -> bytes:
     """Return the body without the key, which some servers repeat in their errors. The text of an
     answer stays as the model wrote it."""
     secret = (key or "").strip().encode()

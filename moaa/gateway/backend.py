@@ -16,9 +16,10 @@ from typing import Final, Literal
 
 from yarl import URL
 
+from moaa.chat.http import without_key
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.proxies import proxy_for
-from moaa.gateway.wire import ApiError
+from moaa.gateway.wire import ApiError, of_engine
 
 State = Literal["ready", "asleep", "down"]
 """asleep: it has no replica, and can be woken. down: none of its replicas answers."""
@@ -142,6 +143,11 @@ class Backend:
             "model_asleep" if self.state == "asleep" else "model_not_up",
             after_s=2,
         )
+
+    def refusal(self, status: int, body: bytes, after_s: float) -> ApiError:
+        """Return what an answer of this status means to the client, who never sees the servers'
+        key."""
+        return of_engine(status, without_key(status, body, self._key), self.name, after_s)
 
     def failed(self, replica: Replica) -> None:
         """Put a replica in doubt that could not be reached, or that broke off its answer."""

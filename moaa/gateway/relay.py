@@ -208,7 +208,7 @@ def _usage(found: dict[str, Any]) -> Usage:
         value: Any = found
         for step in path:
             value = value.get(step) if isinstance(value, dict) else None
-        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+        return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
 
     return Usage(
         number("prompt_tokens") or number("input_tokens"),
