@@ -149,6 +149,11 @@ class Backend:
         key."""
         return of_engine(status, without_key(status, body, self._key), self.name, after_s)
 
+    def hidden(self, said: bytes) -> bytes:
+        """Return what a server said in an answer or a stream. If there may be an error in it, the
+        servers' key is taken out."""
+        return without_key(200, said, self._key) if b'"error"' in said else said
+
     def failed(self, replica: Replica) -> None:
         """Put a replica in doubt that could not be reached, or that broke off its answer."""
         self.pool.doubt(replica.endpoint)

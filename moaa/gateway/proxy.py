@@ -193,7 +193,14 @@ class _Attempt:
         with gateway.moving(stream):
             self._time_first()
             try:
-                await relay(first, upstream.content, written, stream, without_usage=without_usage)
+                await relay(
+                    first,
+                    upstream.content,
+                    written,
+                    stream,
+                    without_usage=without_usage,
+                    hidden=self.backend.hidden,
+                )
                 if not self.asked.ends_without_done:
                     await end(response, stream)
             except Broken as broken:

@@ -53,7 +53,7 @@ class Upstream:
         """Return the body of an answer that is not streamed."""
         async with AsyncExitStack() as stack:
             _, _, body = await self._opened(stack, model, fields, whole=True)
-            return body
+            return self._gateway.backends[model].hidden(body)
 
     async def chunks(self, model: str, fields: Fields) -> AsyncGenerator[bytes, None]:
         """Yield the data of each event of a stream. Raises ApiError if it breaks off."""
@@ -68,7 +68,7 @@ class Upstream:
                     for data in events.feed(part):
                         if ended := data == DONE:
                             break
-                        yield data
+                        yield self._gateway.backends[model].hidden(data)
                     else:
                         part = await upstream.content.readany()
             except (aiohttp.ClientError, OSError) as error:  # a time-out too
