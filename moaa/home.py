@@ -19,6 +19,7 @@ from typing import Any
 
 from moaa.errors import StoreError, without_stop
 from moaa.progress.messages import log
+from moaa.store.address import endpoint_of
 
 HOME = Path(".moaa")
 LOCAL = "local"
@@ -76,8 +77,11 @@ def last_run() -> LastRun | None:
 def named_s3(endpoint: str | None = None) -> str:
     """Return the recipe's `endpoint`, else that of the environment, or `AWS`;
     empty if there is none."""
-    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return endpoint or named or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
+    return (
+        endpoint
+        or endpoint_of(os.environ)
+        or ("AWS" if os.environ.get("AWS_ACCESS_KEY_ID") else "")
+    )
 
 
 @contextmanager

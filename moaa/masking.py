@@ -11,11 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+KEY_STARTS: Final = (
+    r"sk-|sk_live_|rk_live_|hf_|gh[oprsu]_|github_pat_|gl(?:pat|ptt|rt|cbt)-|xox[abeprs]-|xapp-"
+    r"|AKIA|ASIA|nvapi-|AIza|ya29\.|npm_|pypi-|gsk_|xai-|pplx-|csk-|tgp_v1_|glsa_|dop_v1_"
+)
+"""The first characters of the keys of well-known services."""
+TOKEN: Final = r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"
+"""A JSON web token."""
 _KEY: Final = re.compile(
-    # The first characters of the keys of well-known services.
-    r"(?<![A-Za-z0-9])(?:sk-|sk_live_|rk_live_|hf_|ghp_|gho_|ghs_|github_pat_|glpat-|xox[abprs]-"
-    r"|AKIA|ASIA|nvapi-|AIza|npm_|pypi-)[A-Za-z0-9_\-]{12,}"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"
+    rf"(?<![A-Za-z0-9])(?:{KEY_STARTS})[A-Za-z0-9_\-]{{12,}}|{TOKEN}"
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.{0,9999}?(?:-----END [A-Z ]{0,30}KEY-----|\Z)"
     r"|(?<=://)[^/\s:@]{1,100}:[^/\s@]{1,100}(?=@)",
     re.DOTALL,

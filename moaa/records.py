@@ -8,7 +8,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
+from moaa.progress.messages import log
 from moaa.store import Store
+from moaa.store.bytes import object_of
 
 GOOD = ("done", "reused")
 """The states of a stage that has its result."""
@@ -64,6 +66,12 @@ _EMPTY: dict[str, Any] = {
     "ledger": {},
 }
 """Fields that a record of another version of moaa may lack."""
+_KINDS = {
+    **dict.fromkeys(("stage", "status", "started"), str),
+    **dict.fromkeys(("manifest", "error"), dict | None),
+    "ledger": dict,
+}
+"""What other code relies on, whoever wrote the record."""
 
 
 def to_json(record: Record) -> bytes:
@@ -73,10 +81,17 @@ def to_json(record: Record) -> bytes:
 
 
 def from_json(data: bytes, run_id: str) -> Record:
-    """Return a record, which may come from another version of moaa."""
+    """Return a record, which may come from another version of moaa.
+
+    Raises ValueError if it is not one.
+    """
     # It may have half a surrogate pair as an escape.
-    text = json.dumps(json.loads(data), ensure_ascii=False).encode(errors="replace")
-    record = cast(Record, {"run_id": run_id} | _EMPTY | json.loads(text))
+    text = json.dumps(object_of(data), ensure_ascii=False).encode(errors="replace")
+    found = {"run_id": run_id} | _EMPTY | object_of(text)
+    for name, kind in _KINDS.items():
+        if not isinstance(found.get(name), kind):
+            raise ValueError(f"its {name} is {str(found.get(name))[:40]!r}")
+    record = cast(Record, found)
     if record["status"] == "failed" and record["error"] and record["error"]["type"] == "Terminated":
         record["status"] = "terminated"
     return record
@@ -100,7 +115,12 @@ def by_round(found: Sequence[Record]) -> list[list[Record]]:
 def read(store: Store, run_id: str) -> list[Record]:
     """Return the records of a run, of all its rounds, in the order in which the stages started."""
     files = (uri for uri, _ in store.list(f"{store.root}/runs/{run_id}/") if uri.endswith(".json"))
-    found = [from_json(store.get(uri), run_id) for uri in files]
+    found = []
+    for uri in files:
+        try:
+            found.append(from_json(store.get(uri), run_id))
+        except ValueError as error:
+            log.warning(f"{uri} is no record of a stage and is left out: {error}")
     return sorted(found, key=lambda record: record["started"])
 
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from moaa.store.bytes import object_of
+
 TIMEOUT_S: Final = 30
+NO_HEADER: Final = "it has several lines, or characters that are not ASCII"
+"""Why a key does not fit a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,7 @@ class Server:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers, method=method)
         with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+            return object_of(answer.read())
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -57,13 +60,20 @@ _OPENER = urllib.request.build_opener(_NoRedirect())
 def key_of(variable: str | None) -> str | None:
     """Return the key in an environment variable; None if no variable is given.
 
-    Raises LookupError if the variable is not set.
+    Raises LookupError if the variable is not set, or holds no key.
     """
     if not variable:
         return None
     if not (key := os.environ.get(variable, "").strip()):
         raise LookupError(f"the environment variable {variable} is not set")
+    if not fits_a_header(key):  # an HTTP library's own error would show it
+        raise LookupError(f"the environment variable {variable} holds no key: {NO_HEADER}")
     return key
+
+
+def fits_a_header(key: str) -> bool:
+    """Return whether a key can be sent in a header of HTTP."""
+    return key.isascii() and key.isprintable()
 
 
 def without_key(text: str, variable: str | None) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from moaa.errors import ArtifactError, without_stop
 from moaa.recipe.schema import Part
+from moaa.store.bytes import object_of
 
 SCHEMA_VERSION = 1
 
@@ -105,14 +106,13 @@ class Manifest(Part):
         Raises ArtifactError if it is not a manifest; the error says `where` the text was found.
         """
         try:
-            data = json.loads(text)
-            version = data.get("schema_version")
-        except (ValueError, AttributeError) as error:
+            data = object_of(text)
+        except ValueError as error:
             raise ArtifactError(
                 f"{where} is not a manifest: {without_stop(error)}. Run the stage that makes it "
                 "again."
             ) from error
-        if version != SCHEMA_VERSION:
+        if (version := data.get("schema_version")) != SCHEMA_VERSION:
             raise ArtifactError(
                 f"{where} has schema version {version}, this moaa reads {SCHEMA_VERSION}. "
                 "Use the version of moaa that made it, or run the stage again."

@@ -27,6 +27,7 @@ from typing import Any, Final, Self
 from moaa.errors import StoreError
 from moaa.progress.messages import log, say
 from moaa.store import Missing, Store
+from moaa.store.bytes import object_of
 
 BEAT_S: Final = 10.0
 STANDS_STILL_S: Final = 60.0
@@ -179,10 +180,9 @@ class Owner:
 
 def _read(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        return object_of(text)
     except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"who": "another run"}
+        return {"who": "another run"}
 
 
 def _place() -> str:

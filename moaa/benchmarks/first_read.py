@@ -17,6 +17,7 @@ from moaa.benchmarks.rows import READ_FROM, ROW_NUMBER
 from moaa.errors import RecipeError, StoreError, without_stop
 from moaa.recipe.schema import Source
 from moaa.store import Store
+from moaa.store.bytes import object_of
 
 PUBLISHED = "the published questions"
 
@@ -78,9 +79,10 @@ def _compared(reading: Reading, store: Store) -> str:
     try:
         if store.put_new(address, json.dumps(now, indent=1).encode()):
             return f"{text}, first read now"
-        first = json.loads(store.get(address))
-    except (StoreError, ValueError) as error:
+        first = object_of(store.get(address))
+        digest, day = str(first["sha256"]), str(first["read"])[:10]
+    except (StoreError, ValueError, KeyError) as error:
         return f"{text}, not compared with an earlier reading ({without_stop(error)})"
-    if first["sha256"] == reading.digest:
-        return f"{text}, as first read on {first['read'][:10]}"
-    return f"{text}, OTHER rows than first read on {first['read'][:10]} ({first['sha256'][:16]})"
+    if digest == reading.digest:
+        return f"{text}, as first read on {day}"
+    return f"{text}, OTHER rows than first read on {day} ({digest[:16]})"

@@ -19,6 +19,11 @@ WORD_JOINER: Final = "\u2060"
 _SHAPES: Final = (
     r"<[|｜][^<>|｜\s\u2060]{1,64}[|｜]?>",  # <|im_start|>, <｜User｜>, <|turn>
     r"<[^<>|｜\s\u2060/]{1,64}[|｜]>",  # <turn|>
+    r"\[\|[^\[\]|\s\u2060]{1,64}\|\]",  # [|user|] (EXAONE)
+    r"</?(?:seed|mm|minimax|ifm|atem|longcat)[:_|][a-z_]{1,32}>",  # <seed:bos>, <longcat_user>
+    r"<(?:reserved|extra_id|SPECIAL|TOKENS_UNUSED|unused)_?[0-9]{1,4}>",  # Baichuan, Nemotron
+    r"\[UNUSED_TOKEN_[0-9]{1,4}\]",  # InternLM 2
+    r"\]~!b\[|\]~b\]|\[e~\[",  # MiniMax M2
 )
 _TEXTS: Final = frozenset(
     {"<s>", "</s>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "[EOS]", "[BOS]"}
@@ -26,6 +31,9 @@ _TEXTS: Final = frozenset(
     | {f"[{end}{name}]" for end in ("", "/") for name in ("AVAILABLE_TOOLS", "TOOL_RESULTS")}
     | {"[TOOL_CALLS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[gMASK]", "<sop>", "<eop>"}
     | {f"<{end}{name}>" for end in ("", "/") for name in ("think", "tool_call", "tool_response")}
+    | {"<beginning_of_sentence>", "<end_of_sentence>", "<BOS_TOKEN>", "<EOS_TOKEN>", "｜DSML｜"}
+    | {"<eoh>", "<eoa>", "<_user>", "<_bot>", "<_system>", "<_end>", "◁think▷", "◁/think▷"}
+    | {"[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"}
     | {"<start_of_image>", "<end_of_image>", "<end_of_utterance>", "<fake_token_around_image>"}
 )
 """Control tokens of well-known models that do not match `_SHAPES`."""
@@ -40,7 +48,9 @@ class Controls:
 
     def neutralised(self, text: str) -> str:
         """Return the text with a word joiner after the first character of each control text."""
-        return self._pattern.sub(lambda found: _broken(found[0]), text)
+        while (found := self._pattern.sub(lambda each: _broken(each[0]), text)) != text:
+            text = found  # once more: two of them may share a character
+        return text
 
     def count(self, text: str) -> int:
         """Return how many control texts are in the text."""

@@ -6,6 +6,15 @@ from moaa.errors import CallRejected, EngineError
 
 TIME_OUT, CONNECTION = "time-out", "connection"
 """The reasons of a `Fault` after which nothing came from the server."""
+MALFORMED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What Python raises when JSON has another form."""
 
 
 class Fault(Exception):

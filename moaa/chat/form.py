@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from moaa.chat.fault import MALFORMED
+
 LENGTH: Final = "max_tokens"
 RENAMED: Final = "max_completion_tokens"
 SAMPLING: Final = ("temperature", "top_p")
@@ -52,9 +54,9 @@ def refused_field(body: bytes) -> str:
         error = json.loads(text)["error"]
         message, code = str(error["message"]), error.get("code")
         param = error.get("param")
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except MALFORMED:
         message, code, param = text, None, None
-    if code not in CODES and not _SAID.search(message):
+    if not (isinstance(code, str) and code in CODES) and not _SAID.search(message):
         return ""
     if param not in (LENGTH, *SAMPLING):
         # Proxies keep the message but lose its fields. The first field in it is the refused one.

@@ -17,6 +17,7 @@ from moaa.chat.pool import Endpoint
 from moaa.chat.pooling import PATHS
 from moaa.chat.proxies import proxy_for
 from moaa.errors import EngineError
+from moaa.rest import NO_HEADER, fits_a_header
 
 KEEP_ALIVE_S: Final = 4.0
 """Idle connections are closed earlier than vLLM closes them (5 s): a request on a connection that
@@ -24,6 +25,8 @@ is just being closed is lost."""
 LONGEST_ANSWER: Final = 64 << 20
 """The most bytes of an answer. The log-probabilities of 30,000 tokens fit."""
 LONGEST_ERROR: Final = 64 << 10
+SHORTEST_SECRET: Final = 16
+"""A shorter key (`EMPTY`, `none`) may be a word of an answer."""
 METRICS_TIMEOUT_S: Final = 4.0
 
 
@@ -99,8 +102,7 @@ class Http:
         except (aiohttp.ClientError, OSError) as error:
             said = shorten(str(error) or type(error).__name__)
             raise Fault(CONNECTION, f"{said}{_through(address)}") from None
-        if endpoint.key:  # some servers repeat it in their errors
-            answer = answer.replace(endpoint.key.strip().encode(), b"***")
+        answer = without_key(response.status, answer, endpoint.key)
         after_s = retry_after(response.headers.get("Retry-After"))
         return HttpAnswer(response.status, answer, after_s, time.perf_counter() - start)
 
@@ -130,6 +132,7 @@ class Http:
             url = _url_of(endpoint)
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("it must start with http:// or https:// and a host")
+            url.host.encode("idna")  # as the look-up of its address does
             # Our own engines are on this machine or in this cluster.
             proxy = None if endpoint.kept else proxy_for(url)
         except ValueError as error:
@@ -138,7 +141,13 @@ class Http:
                 f"{error}"
             ) from None
         # Keys that come from files end in a newline, which a header must not contain.
-        headers = {"Authorization": f"Bearer {endpoint.key.strip()}"} if endpoint.key else {}
+        key = (endpoint.key or "").strip()
+        if not fits_a_header(key):
+            raise EngineError(
+                f"model '{model}': the API key for {endpoint.shown} cannot be sent: {NO_HEADER}. "
+                "Set its environment variable to the key alone."
+            )
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._addresses[endpoint] = found = _Address(url, headers, proxy)
         return found
 
@@ -164,6 +173,15 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
                 "garbled answer", f"the answer is longer than {longest >> 20} MiB", alive=True
             )
     return b"".join(parts)
+
+
+def without_key(status: int, body: bytes, key: str | None) -> bytes:
+    """Return the body without the key, which some servers repeat in their errors. The text of an
+    answer stays as the model wrote it."""
+    secret = (key or "").strip().encode()
+    if not secret or (status == 200 and len(secret) < SHORTEST_SECRET):
+        return body
+    return body.replace(secret, b"***")
 
 
 def _through(address: _Address) -> str:

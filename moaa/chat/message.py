@@ -16,6 +16,19 @@ from moaa.recipe.schema import Sampling
 
 FILTERED = "content filter"
 """The reason of an answer that the server's filter stopped."""
+MOST_TOKENS = 2**40
+"""More tokens than any answer has: a larger number is an error."""
+
+
+def count(value: Any) -> int:
+    """Return a number of tokens; 0 if the server does not count."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError(f"a number of tokens is {value!r}")
+    if not 0 <= value <= MOST_TOKENS:
+        raise ValueError(f"a number of tokens is {value!r}")
+    return int(value)
 
 
 class Message(TypedDict):

@@ -8,14 +8,14 @@ base64 of its float32 numbers.
 
 from __future__ import annotations
 
+import array
 import base64
 import json
 import math
-import struct
 from typing import Any, Final, Literal
 
-from moaa.chat.fault import Fault, shorten
-from moaa.chat.message import Call, Choice, Reply
+from moaa.chat.fault import MALFORMED, Fault, shorten
+from moaa.chat.message import Call, Choice, Reply, count
 from moaa.errors import EngineError
 
 Task = Literal["chat", "reward", "embed"]
@@ -46,10 +46,10 @@ def parse_pooled(task: Task, call: Call, body: bytes, seconds: float) -> Reply:
     EngineError if the model has several labels."""
     try:
         data = json.loads(body)
-        tokens = int((data.get("usage") or {}).get("prompt_tokens") or 0)
+        tokens = count((data.get("usage") or {}).get("prompt_tokens"))
         (found,) = data["data"]
         text = _score(call.model, found["probs"]) if task == "reward" else _vector(found["data"])
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except MALFORMED:
         shown = shorten(body[:4_000].decode(errors="replace"))
         what = "score" if task == "reward" else "vector"
         detail = f"the server answered 200 without a {what}: {shown!r}"
@@ -57,22 +57,25 @@ def parse_pooled(task: Task, call: Call, body: bytes, seconds: float) -> Reply:
     return Reply((Choice(text),), tokens, 0, seconds)
 
 
-def _score(model: str, numbers: list[float]) -> str:
+def _score(model: str, numbers: Any) -> str:
+    if not isinstance(numbers, list) or not numbers:
+        raise ValueError("no list of numbers")
     if len(numbers) != 1:
         raise EngineError(
             f"model '{model}' gives {len(numbers)} numbers for a conversation; a reward model "
             "has one label. Name another model, or use the labeller armorm if it is ArmoRM."
         )
+    if isinstance(numbers[0], bool) or not isinstance(numbers[0], int | float):
+        raise ValueError("not a number")
     score = float(numbers[0])
     if not math.isfinite(score):
         raise ValueError("not a number")
     return repr(score)
 
 
-def _vector(text: str) -> str:
-    """Return the text of a vector. Raises ValueError unless it is of float32 numbers."""
-    data = base64.b64decode(text, validate=True)
-    count, rest = divmod(len(data), 4)
-    if rest or not count or not all(map(math.isfinite, struct.unpack(f"<{count}f", data))):
-        raise ValueError("not a vector")
+def _vector(text: Any) -> str:
+    """Return the text if it is the base64 of one or more finite float32 numbers."""
+    numbers = array.array("f", base64.b64decode(text, validate=True))
+    if not isinstance(text, str) or not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError("no vector")
     return text

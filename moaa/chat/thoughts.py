@@ -6,6 +6,7 @@ proposal, a judged answer or training data.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
@@ -13,8 +14,12 @@ from typing import Final, Literal, NamedTuple
 Thought = Literal["", "marked", "opened by the prompt"]
 """How the reasoning in a text was marked: at both ends, or only at its end;
 empty if there is none."""
-_TAG = r"(?:\w+[:_])?(?:think|thinking|thought|thoughts|reasoning)"
-"""`<think>` (Qwen, DeepSeek, GLM), `<seed:think>`, `<mm:think>`, `<thought>` (EXAONE), …"""
+_TAG = (
+    r"(?:\w+[:_|])?(?:think|thinking|thought|thoughts|reasoning)"
+    r"(?:_fast(?:er)?)?(?::[^\s<>]{1,64})?"
+)
+"""`<think>` (Qwen, DeepSeek, GLM), `<seed:think>`, `<mm:think>`, `<thought>` (EXAONE),
+`<ifm|think_fast>` (K2 Horizon), `<think:…>` (Hunyuan 4)."""
 
 
 class _Marker(NamedTuple):
@@ -38,6 +43,12 @@ _MARKERS: Final = (
     _Marker(r"<\|content_thinking\|>", r"<\|content_text\|>"),  # Inkling
     _Marker(r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     _Marker(r"<\|channel>thought\b", r"<channel\|>"),  # Gemma 4
+    _Marker(r"<\|open\|>\s*think\s*<\|sep\|>", r"<\|close\|>\s*think\s*<\|sep\|>"),  # Kimi K3
+    _Marker(r"<\|plamo:begin_think:plamo\|>", r"<\|plamo:end_think:plamo\|>"),  # PLaMo 3
+    _Marker(  # Muse
+        r"(?:<\|start\|>assistant\s*)?to=self<\|message\|>",
+        r"<\|eom\|>(?:\s*(?:<\|start\|>assistant\s*)?to=user<\|message\|>)?",
+    ),
     _Marker(  # gpt-oss
         r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>",
         r"<\|channel\|>final<\|message\|>",
@@ -55,7 +66,8 @@ def _named(pattern: str, marker: _Marker) -> str:
 
 
 _OPENINGS: Final = [
-    re.compile(rf"\s*{_named(marker.opening, marker)}", re.IGNORECASE) for marker in _MARKERS
+    re.compile(rf"[\s\ufeff\u200b]*{_named(marker.opening, marker)}", re.IGNORECASE)
+    for marker in _MARKERS
 ]
 _OPENING_ANYWHERE: Final = re.compile(
     "|".join(_named(marker.opening, marker) for marker in _MARKERS if not marker.plain),
@@ -73,15 +85,29 @@ _MARKS: Final = re.compile(
 )
 """Every opening and closing marker, and the fences of code blocks."""
 _CLOSING_ALONE: Final = re.compile(
-    rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>", re.IGNORECASE
+    rf"</{_TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<\|close\|>\s*think\s*<\|sep\|>|<\|plamo:end_think:plamo\|>",
+    re.IGNORECASE,
 )
 """The end of a thought whose opening marker is in the prompt (DeepSeek-R1, Qwen3-Thinking)."""
-_SIGNS: Final = ("think", "thought", "reasoning", "<|channel", "<|inner_prefix", "analysis")
+_SIGNS: Final = (
+    "think",
+    "thought",
+    "reasoning",
+    "<|channel",
+    "<|inner_prefix",
+    "analysis",
+    "to=self",
+)
 """Without one of these (in small letters) there is no marker."""
+MOST_NESTED: Final = 64
+"""How many markers inside a thought are looked at."""
 _QUOTES: Final = frozenset("`'\"“”‘’«»(<[*_")
 _WRAPPED: Final = re.compile(
     r"\A\s*(?:<(answer|response|output)>(?P<xml>.*?)(?:</\1>|\Z)"
     r"|<\|begin_of_solution\|>(?P<solution>.*?)(?:<\|end_of_solution\|>|\Z)"
+    r"|<\|open\|>\s*response\s*<\|sep\|>(?P<xtml>.*?)(?:<\|close\|>\s*response\s*<\|sep\|>"
+    r"(?:<\|close\|>\s*message\s*<\|sep\|>)?|\Z)"
     r"|<\|START_RESPONSE\|>(?P<said>.*?)(?:<\|END_RESPONSE\|>|\Z))\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
@@ -109,7 +135,7 @@ def without_thoughts(text: str) -> tuple[str, Thought]:
         return text, ""
     rest = _joined(pieces)
     if wrapped := _WRAPPED.match(rest):
-        rest = wrapped["xml"] or wrapped["solution"] or wrapped["said"] or ""
+        rest = next((part for part in wrapped.groupdict().values() if part), "")
     return rest.strip(), how if at else "marked"
 
 
@@ -177,12 +203,33 @@ def _end_of_marked(text: str, start: int) -> int | None:
     """Where the thought ends whose opening marker stands at `start`; None if there is none."""
     for marker, opening in zip(_MARKERS, _OPENINGS, strict=True):
         if opened := opening.match(text, start):
-            closing = marker.closing.replace("{}", re.escape("".join(opened.groups())))
-            if closed := re.compile(closing, re.IGNORECASE).search(text, opened.end()):
-                return closed.end()
+            name = re.escape("".join(opened.groups()))
+            ends = [each.replace("{}", name) for each in (marker.opening, marker.closing)]
+            if (end := _end_of_nested(text, opened.end(), *ends)) is not None:
+                return end
             if not marker.plain:
                 return len(text)
     return None
+
+
+def _end_of_nested(text: str, start: int, opening: str, closing: str) -> int | None:
+    """Return where the thought ends that is open at `start`, with the thoughts in it; None if
+    nothing closes it.
+
+    A quoted marker in it is a mention. If it opens more than it closes, it ends at its first end.
+    """
+    first = re.compile(closing, re.IGNORECASE).search(text, start)
+    if first is None:
+        return None
+    open_now = 1
+    marks = re.compile(f"(?P<opens>{opening})|{closing}", re.IGNORECASE)
+    for mark in itertools.islice(marks.finditer(text, start), MOST_NESTED):
+        around = (text[mark.start() - 1], text[mark.end() : mark.end() + 1])
+        if not _QUOTES.issuperset(around):
+            open_now += 1 if mark["opens"] else -1
+        if not open_now:
+            return mark.end()
+    return first.end()
 
 
 def _end_of_opened(text: str) -> int:

@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 from moaa.chat.choices import read_choice
-from moaa.chat.fault import Denied, Fault, shorten
+from moaa.chat.fault import MALFORMED, Denied, Fault, shorten
 from moaa.chat.form import USUAL, Form
-from moaa.chat.message import FILTERED, Call, Choice, Reply
+from moaa.chat.message import FILTERED, Call, Choice, Reply, count
 from moaa.errors import CallError, CallRejected, EngineError
 
 RETRYABLE = frozenset({408, 409, 424, 425, 429})
@@ -21,17 +21,6 @@ DENIED = frozenset({403, 451})
 """The server denies the request: this prompt, or every request with this key."""
 REFUSED = frozenset({400, 413, 422})
 """The request itself is refused; a retry changes nothing."""
-MALFORMED = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
-"""What Python raises when JSON has another form."""
-MOST_TOKENS = 2**40
-"""More tokens than any answer has: a larger number is an error."""
 BODY_SHOWN = 4_000
 """How many bytes of a body are searched for a message."""
 
@@ -75,8 +64,8 @@ def parse_reply(call: Call, body: bytes, seconds: float) -> Reply:
         error = data.get("error")
         choices = () if error else tuple([_read(choice, call) for choice in data["choices"]])
         usage = data.get("usage") or {}
-        prompt_tokens = _count(usage.get("prompt_tokens"))
-        completion_tokens = _count(usage.get("completion_tokens"))
+        prompt_tokens = count(usage.get("prompt_tokens"))
+        completion_tokens = count(usage.get("completion_tokens"))
     except MALFORMED:
         shown = shorten(body[:BODY_SHOWN].decode(errors="replace"))
         raise _garbled("with " + (repr(shown) if shown else "an empty body")) from None
@@ -106,17 +95,6 @@ def _read(choice: dict[str, Any], call: Call) -> Choice:
 
 def _garbled(what: str) -> Fault:
     return Fault("garbled answer", f"the server answered 200 {what}", alive=True)
-
-
-def _count(value: Any) -> int:
-    """Return a number of tokens; 0 if the server does not count."""
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise ValueError(f"a number of tokens is {value!r}")
-    if not 0 <= value <= MOST_TOKENS:
-        raise ValueError(f"a number of tokens is {value!r}")
-    return int(value)
 
 
 def refusal(

@@ -16,9 +16,10 @@ from typing import Final, Literal
 
 from yarl import URL
 
+from moaa.chat.http import without_key
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.proxies import proxy_for
-from moaa.gateway.wire import ApiError
+from moaa.gateway.wire import ApiError, of_engine
 
 State = Literal["ready", "asleep", "down"]
 """asleep: it has no replica, and can be woken. down: none of its replicas answers."""
@@ -142,6 +143,16 @@ class Backend:
             "model_asleep" if self.state == "asleep" else "model_not_up",
             after_s=2,
         )
+
+    def refusal(self, status: int, body: bytes, after_s: float) -> ApiError:
+        """Return what an answer of this status means to the client, who never sees the servers'
+        key."""
+        return of_engine(status, without_key(status, body, self._key), self.name, after_s)
+
+    def hidden(self, said: bytes) -> bytes:
+        """Return what a server said in an answer or a stream. If there may be an error in it, the
+        servers' key is taken out."""
+        return without_key(200, said, self._key) if b'"error"' in said else said
 
     def failed(self, replica: Replica) -> None:
         """Put a replica in doubt that could not be reached, or that broke off its answer."""

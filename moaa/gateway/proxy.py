@@ -21,7 +21,7 @@ from moaa.gateway.feedback.answer_reader import AnswerReader
 from moaa.gateway.guard import RequestOutcome, RequestWatch
 from moaa.gateway.relay import Broken, Stream, end, relay, said, usage_in, verdict_on
 from moaa.gateway.tries import Lost, Tries
-from moaa.gateway.wire import UNBUFFERED, ApiError, of_engine
+from moaa.gateway.wire import UNBUFFERED, ApiError
 from moaa.progress.messages import log
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _Attempt:
         """Raise the error for a status other than 200: Lost if another replica may do better."""
         text = await upstream.content.read(LONGEST_ERROR)
         after_s = retry_after(upstream.headers.get("Retry-After"))
-        error = of_engine(upstream.status, text, self.backend.name, after_s)
+        error = self.backend.refusal(upstream.status, text, after_s)
         self.backend.answered(self.replica)
         self._observe(upstream.status)
         if upstream.status in (429, 503):
@@ -193,7 +193,14 @@ class _Attempt:
         with gateway.moving(stream):
             self._time_first()
             try:
-                await relay(first, upstream.content, written, stream, without_usage=without_usage)
+                await relay(
+                    first,
+                    upstream.content,
+                    written,
+                    stream,
+                    without_usage=without_usage,
+                    hidden=self.backend.hidden,
+                )
                 if not self.asked.ends_without_done:
                     await end(response, stream)
             except Broken as broken:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -98,9 +99,10 @@ async def relay(
     stream: Stream,
     *,
     without_usage: bool = False,
+    hidden: Callable[[bytes], bytes] = bytes,
 ) -> None:
     """Pass a stream on until it ends; `first` are its first bytes. `without_usage`: leave out the
-    chunk that has only the usage.
+    chunk that has only the usage. `hidden`: takes what no client may see out of errors.
 
     Raises Broken if the engine broke off, ConnectionError if the client left.
     """
@@ -121,7 +123,7 @@ async def relay(
             if stream.watched:
                 stream.look_at(chunk)
             if _ERROR in chunk:
-                chunk = _with_our_errors(chunk)
+                chunk = _with_our_errors(hidden(chunk))
             if _USAGE in chunk and not _NO_USAGE.search(chunk):
                 stream.usage_chunk = chunk
                 if without_usage:
@@ -208,7 +210,7 @@ def _usage(found: dict[str, Any]) -> Usage:
         value: Any = found
         for step in path:
             value = value.get(step) if isinstance(value, dict) else None
-        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+        return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
 
     return Usage(
         number("prompt_tokens") or number("input_tokens"),

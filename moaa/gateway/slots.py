@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from moaa.errors import MoaaError
+from moaa.store.bytes import object_of
 
 SLOTS: Final = ("a", "b")
 REQUESTS: Final = "requests."
@@ -169,7 +170,7 @@ def pointer_text(source: str) -> str:
 def pointed(text: str, uri: str) -> str:
     """Return the address in a pointer object. Raises MoaaError if the text is not a pointer."""
     try:
-        source = json.loads(text)["source"]
+        source = object_of(text)["source"]
     except (ValueError, KeyError, TypeError):
         source = None
     if not isinstance(source, str) or not source.startswith("s3://"):

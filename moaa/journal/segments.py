@@ -186,7 +186,7 @@ class Segments:
                             uri, conversation, key, compressed(text) if text != b"null" else b""
                         )
                     )
-        except ValueError as error:
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
             raise ArtifactError(
                 f"{uri} is damaged ({without_stop(error)}). Restore it from a backup, or delete "
                 "it: then its calls are asked again."

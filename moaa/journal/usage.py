@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from moaa.errors import StoreError
-from moaa.ledger import Ledger, summed, uses_from_json, uses_to_json
+from moaa.errors import ArtifactError, StoreError
+from moaa.ledger import Ledger, ModelUse, summed, uses_from_json, uses_to_json
 from moaa.store import Missing, Store
+from moaa.store.bytes import object_of
 
 
 class Usage:
@@ -30,7 +31,7 @@ class Usage:
             if uri != self._own:
                 # Missing: another attempt has just committed, and its result counts.
                 with suppress(Missing):
-                    found.append(uses_from_json(json.loads(self._store.get(uri))))
+                    found.append(_uses(self._store.get(uri), uri))
         self._ledger.earlier = summed(found)
         self._ledger.attempts = 1 + len(found)
 
@@ -42,3 +43,13 @@ class Usage:
             with suppress(StoreError):
                 self._store.put(self._own, text.encode())
                 self._kept = text
+
+
+def _uses(text: bytes, uri: str) -> dict[str, ModelUse]:
+    try:
+        return uses_from_json(object_of(text))
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{uri} is damaged ({error}). Restore it from a backup, or delete it: then the tokens "
+            "of an earlier attempt are not counted."
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -49,6 +49,7 @@ def _parquet(path: Path) -> Iterator[Any]:
 
     try:
         file = pq.ParquetFile(path)
+        _refuse_twice(path, file.schema_arrow.names)
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             largest = max(group.total_byte_size, 0)
@@ -64,10 +65,11 @@ def _parquet(path: Path) -> Iterator[Any]:
                     f"limit is {_gib(ROW_GROUP_BYTES)}. Remove the columns that are no prompts."
                 )
             yield from batch.to_pylist()
-    # OSError is Arrow's for damaged pages.
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    # OSError is Arrow's for damaged pages; the others are for dates and times that Python does not
+    # have, texts that are no UTF-8, and columns of one name.
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
         raise RecipeError(
-            f"{path.name}: not a complete Parquet file ({without_stop(error)}). Write or copy it "
+            f"{path.name}: not a readable Parquet file ({without_stop(error)}). Write or copy it "
             "again."
         ) from None
 
@@ -103,15 +105,41 @@ def _json(path: Path) -> Iterator[Any]:
 
 
 def _csv(path: Path) -> Iterator[Any]:
+    csv.field_size_limit(LINE_BYTES)
     try:
         # Excel begins a file with a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            yield from csv.DictReader(stream)
+            reader = csv.DictReader(_lines(path, stream), strict=True)
+            _refuse_twice(path, reader.fieldnames or ())
+            for row in reader:
+                if None in row:
+                    raise RecipeError(
+                        f"{path.name}:{reader.line_num}: more fields than the first line has "
+                        "names. Put quotes around texts with commas."
+                    )
+                yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(
             f"{path.name}: not readable CSV ({without_stop(error)}). A first line with the names "
-            "of the columns is expected, in UTF-8."
+            "of the columns is expected, in UTF-8, and quotes around texts with commas or line "
+            "ends."
         ) from None
+
+
+def _lines(path: Path, stream: IO[str]) -> Iterator[str]:
+    while line := stream.readline(LINE_BYTES + 1):
+        if len(line) > LINE_BYTES:
+            raise RecipeError(f"{path.name}: a line is longer than {LINE_BYTES >> 20} MiB.")
+        yield line
+
+
+def _refuse_twice(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a file with two columns of one name: only one of them would be read."""
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise RecipeError(
+            f"{path.name}: two columns are called {', '.join(map(repr, twice))}. Rename one."
+        )
 
 
 def _jsonl(path: Path) -> Iterator[Any]:

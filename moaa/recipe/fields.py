@@ -132,7 +132,7 @@ def _row(name: str, info: FieldInfo, note: str) -> str:
 def _type(info: FieldInfo) -> str:
     bounds = {"Gt": ">", "Ge": "≥", "Lt": "<", "Le": "≤"}
     limits = [
-        f"{sign} {value:g}"
+        f"{sign} {value:.10g}"
         for m in info.metadata
         for kind, sign in bounds.items()
         for value in [getattr(m, kind.lower(), None)]

@@ -158,10 +158,9 @@ def _lost_line_ends(text: str) -> bool:
 
 
 def _text(text: str, name: str, errors: list[str]) -> Given:
-    if len(text.encode()) > MAX_BYTES:
+    if (size := len(text.encode(errors="replace"))) > MAX_BYTES:
         raise RecipeError(
-            f"{name}: {len(text.encode()):,} bytes are too many for a recipe; {MAX_BYTES:,} is "
-            "the most."
+            f"{name}: {size:,} bytes are too many for a recipe; {MAX_BYTES:,} is the most."
         )
     return read(text, name, errors)
 

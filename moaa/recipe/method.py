@@ -212,7 +212,7 @@ class Training(Part):
     max_grad_norm: float = Field(1.0, gt=0)
     zero_stage: Literal[0, 1, 2, 3] = 3
     gradient_checkpointing: bool = True
-    seed: int = 42
+    seed: int = Field(42, ge=0, le=2**32 - 1)
     max_steps: int | None = Field(None, ge=1)
     validation: float = Field(0.0, ge=0, le=0.5)
     """Share of the rows that is held out: never trained on, and measured before the training, after

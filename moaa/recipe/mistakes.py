@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,17 +19,31 @@ from moaa.recipe.read import Given, places, plain
 from moaa.recipe.schema import Part, Problems, Recipe
 
 P = TypeVar("P", bound=Part)
+_HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
+"""Half a surrogate pair. A pair is a character in the form of JSON."""
 
 
 def checked(given: Given, root: type[P], errors: list[str]) -> P | None:
     """Return the part in a document; None if it is not valid: `errors` then gets the mistakes in
     the form of `_explained`."""
+    if halves := list(_half_characters(given)):
+        errors += halves
+        return None
     try:
         # JSON and strict: "5" is not a number, true is not 1, but a list is accepted as a tuple.
         return root.model_validate_json(json.dumps(plain(given)), strict=True)
     except ValidationError as error:
         errors += _explained(error, dict(places(given)), root)
         return None
+
+
+def _half_characters(given: Given) -> Iterator[str]:
+    """Yield an error for each text and name with half a surrogate pair, which is no character."""
+    for address, item in places(given):
+        texts = item.value if isinstance(item.value, dict) else [item.value]
+        if any(isinstance(each, str) and _HALF.search(each) for each in texts):
+            name = ascii(dotted(address))[1:-1] or "the document"
+            yield f"{item.where}: {name} has half a character (a surrogate). Write it as UTF-8."
 
 
 def _explained(error: ValidationError, given: dict[Address, Given], root: type[Part]) -> list[str]:

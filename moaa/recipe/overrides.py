@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from moaa.errors import RecipeError
 from moaa.recipe.addresses import Address, dotted, parse_path
-from moaa.recipe.read import Given, given_of, value_of
+from moaa.recipe.read import MAX_DEPTH, Given, given_of, value_of
 
 OF_SETS: Final = "--set "
 OF_MAPPING: Final = "overrides "
@@ -65,8 +65,16 @@ def of_mapping(overrides: Mapping[str, Any], errors: list[str]) -> list[Override
         same = tuple(str(step) for step in path)
         if same in found:
             errors.append(f"{where}: this is the same field as {found[same].where}. Remove one.")
+        if _is_deeper(value, MAX_DEPTH):
+            errors.append(f"{where}: values are nested more than {MAX_DEPTH} deep.")
+            continue
         found[same] = Override(path, given_of(value, where))
     return sorted(found.values(), key=lambda each: len(each.path))
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deeper(each, most - 1) for each in inside)
 
 
 def apply(given: Given, overrides: Sequence[Override], errors: list[str]) -> None:

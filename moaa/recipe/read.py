@@ -18,6 +18,7 @@ MAX_VALUES = 20_000
 MAX_DEPTH = 50
 """A recipe is about 6 deep. An alias inside its own value would never end."""
 
+_NO_YAML = (yaml.YAMLError, RecursionError, ValueError, OverflowError)  # the last two: an escape
 _SCALARS: dict[str, tuple[str, str]] = {
     "tag:yaml.org,2002:null": (r"^(?:~|null|Null|NULL|)$", "~nN\0"),
     "tag:yaml.org,2002:bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
@@ -84,7 +85,7 @@ def read(text: str, name: str, errors: list[str], what: str = "a recipe") -> Giv
     """
     try:
         node = _compose(text)
-    except (yaml.YAMLError, RecursionError) as e:
+    except _NO_YAML as e:
         mark = getattr(e, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         errors.append(f"{name}{line}: this is not YAML: {_problem(e)}.")
@@ -101,7 +102,7 @@ def _compose(text: str) -> yaml.Node | None:
     """Return the root of a YAML text, None if the text is empty."""
     try:
         return yaml.compose(text, Loader=_FastLoader)
-    except (yaml.YAMLError, RecursionError):
+    except _NO_YAML:
         return yaml.compose(text, Loader=_Loader)
 
 
@@ -192,7 +193,7 @@ def value_of(text: str, where: str, errors: list[str]) -> Given:
     """Return one YAML value (of `--set path=value`); all of it has the place `where`."""
     try:
         node = _compose(text)
-    except (yaml.YAMLError, RecursionError) as e:
+    except _NO_YAML as e:
         errors.append(f"{where}: the value is not YAML: {_problem(e)}.")
         return Given(None, where, wrong=True)
     given = _Reader(where, errors).given(node, 0) if node is not None else Given(None, where)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from moaa.errors import RecipeError
+from moaa.masking import KEY_STARTS, TOKEN
 from moaa.recipe import urls
 from moaa.recipe.addresses import Address, dotted
 from moaa.recipe.publish import HUB, Publish
@@ -27,10 +28,13 @@ TEXT_FIELDS: Final = frozenset(
 _ENV_FIELDS = {"key_env", "access_key_env", "secret_key_env", "session_token_env", "secret_envs"}
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 _SECRET = re.compile(
-    r"(?<![A-Za-z0-9])(sk-|hf_|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|nvapi-|AIza)[A-Za-z0-9_\-]{12,}"
+    rf"(?<![A-Za-z0-9])({KEY_STARTS})[A-Za-z0-9_\-]{{12,}}|{TOKEN}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _USER_IN_ADDRESS = re.compile(r"://[^/\s]*@")
+_QUERY_IN_ADDRESS = re.compile(r"https?://[^\s?]*\?", re.IGNORECASE)
+_ADDRESSES = ("url", "endpoint_url")
+"""Fields with the address of a server, which have rules of their own (`moaa.recipe.urls`)."""
 
 S3_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """The usual names of the two keys: of environment variables, and in a cluster's Secret."""
@@ -71,14 +75,7 @@ def refuse_written(given: Given, errors: list[str]) -> None:
                 )
         if not isinstance(item.value, str):
             continue
-        found = _SECRET.search(item.value)
-        in_text = bool(path) and path[-1] in TEXT_FIELDS
-        if found or (not in_text and _USER_IN_ADDRESS.search(item.value)):
-            kind = (
-                f"begins like a secret ('{found[1]}…')"
-                if found and found[1]
-                else "holds a password or a private key"
-            )
+        if kind := _kind_of_secret(item.value, str(path[-1]) if path else ""):
             errors.append(
                 f"{item.where}: {dotted(path)} {kind}. A recipe must have none: put it into an "
                 "environment variable and give "
@@ -97,9 +94,21 @@ def refuse_written(given: Given, errors: list[str]) -> None:
             item.value = _instead_of(path)
 
 
+def _kind_of_secret(value: str, field: str) -> str:
+    """Return what looks like a secret in the value of a field; "" if nothing does."""
+    found = _SECRET.search(value)
+    if found and found[1]:
+        return f"begins like a secret ('{found[1]}…')"
+    if found or (field not in TEXT_FIELDS and _USER_IN_ADDRESS.search(value)):
+        return "holds a password or a private key"
+    if field not in (*TEXT_FIELDS, *_ADDRESSES) and _QUERY_IN_ADDRESS.search(value):
+        return "is an address with a query ('?'), which may hold a key"
+    return ""
+
+
 def _instead_of(path: Address) -> str | None:
     """Return a value in place of a secret, so that the rest can be checked."""
-    if path and path[-1] in ("url", "endpoint_url"):
+    if path and path[-1] in _ADDRESSES:
         return "https://redacted.invalid"
     return None if path and path[-1] == "key_env" else "REDACTED"
 

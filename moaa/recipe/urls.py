@@ -24,6 +24,7 @@ def problem_of(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         name, _ = parts.hostname, parts.port
+        (name or "").encode("idna")  # no label is empty or too long
     except ValueError:
         name = None
     if not name or _ODD.search(url):

@@ -22,6 +22,7 @@ from moaa.chat.pool import Endpoint
 from moaa.errors import MoaaError
 from moaa.ledger import Ledger
 from moaa.recipe.schema import Calls, Sampling
+from moaa.store.bytes import object_of
 
 FILE: Final = "canary.json"
 TOKENS: Final = 32
@@ -90,7 +91,7 @@ class Canary:
     def of(cls, text: str | bytes, uri: str) -> Self:
         """Return the set in a `canary.json`. Raises MoaaError if the text is not one."""
         try:
-            data = json.loads(text)
+            data = object_of(text)
             known = [
                 Known(tuple(each["messages"]), each["text"], tuple(each["positions"]))
                 for each in data["known"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -14,6 +13,7 @@ from moaa.recipe.schema import Recipe
 from moaa.registry.code import code
 from moaa.registry.licences import Findings
 from moaa.store import Missing
+from moaa.store.bytes import object_of
 
 LINEAGE: Final = "lineage.json"
 """The lineage of a version, in its folder."""
@@ -88,10 +88,9 @@ def lineage_of(version: Artifact) -> dict[str, Any]:
     Raises ArtifactError if it has none, or if that is not as it was published.
     """
     try:
-        found: dict[str, Any] = json.loads(version.text(LINEAGE))
+        return object_of(version.text(LINEAGE))
     except (Missing, ValueError) as error:
         raise ArtifactError(f"{version.uri} has no lineage: {error}") from None
-    return found
 
 
 def _data(recipe: Recipe, model: Artifact) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from moaa.clock import now
 from moaa.errors import MoaaError
 from moaa.registry.versions import folder
 from moaa.store import Missing, Store
+from moaa.store.bytes import object_of
 
 POINTER: Final = "production.json"
 _ATTEMPTS: Final = 20
@@ -122,7 +123,7 @@ def _read(store: Store, name: str) -> tuple[Production, bytes | None]:
     except Missing:
         return Production(name), None
     try:
-        given = json.loads(content)["history"]
+        given = object_of(content)["history"]
         return Production(name, tuple(_entry(each) for each in given)), content
     except (ValueError, KeyError, TypeError) as error:
         raise MoaaError(

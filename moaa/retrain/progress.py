@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 from moaa.registry.versions import folder as model_folder
 from moaa.retrain.outcome import RetrainOutcome
 from moaa.store import Missing, Store
+from moaa.store.bytes import object_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def folder(store: Store, name: str) -> str:
 def read(store: Store, name: str) -> Begun | None:
     """Return the last retraining; None if there was none, or if it cannot be read."""
     try:
-        given: dict[str, Any] = json.loads(store.get(f"{folder(store, name)}/last.json"))
+        given = object_of(store.get(f"{folder(store, name)}/last.json"))
         known = Begun.__dataclass_fields__
         return Begun(**{key: value for key, value in given.items() if key in known})
     except (Missing, ValueError, TypeError):

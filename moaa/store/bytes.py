@@ -22,6 +22,17 @@ def to_json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def object_of(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object that a text is. Raises ValueError if it is none."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
 def sha256_of(path: Path) -> str:
     """Return the hexadecimal digest of a file's content."""
     with path.open("rb") as file:

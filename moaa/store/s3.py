@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from moaa.errors import StoreError, without_stop
 from moaa.store import conditional
-from moaa.store.address import Missing, folder, split
+from moaa.store.address import Missing, endpoint_of, folder, split
 from moaa.store.client import Client, transfers
 from moaa.store.errors import (
     CONDITIONAL,
@@ -53,10 +53,7 @@ class Store:
         split(root)
         self.root = root.rstrip("/")
         self._place = StoreLocation(
-            endpoint_url
-            or environ.get("AWS_ENDPOINT_URL_S3")
-            or environ.get("AWS_ENDPOINT_URL")
-            or None,
+            endpoint_url or endpoint_of(environ),
             region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             keys,
             expected_owner,

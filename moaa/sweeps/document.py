@@ -24,6 +24,7 @@ from moaa.recipe.load import Loaded, load_file
 from moaa.recipe.mistakes import checked
 from moaa.recipe.read import Given, read
 from moaa.recipe.schema import Recipe
+from moaa.recipe.secrets import refuse_written
 from moaa.stages.table import up_to
 
 Name = Annotated[str, small_letters(30)]
@@ -133,6 +134,7 @@ def _document(path: Path) -> tuple[Given, Document]:
             f"{path}: this is a recipe, not a sweep. Give it to `moaa run`, or write a sweep "
             f"that names it: `recipe: {path.name}`, and `variants`."
         )
+    refuse_written(given, errors)
     document = checked(given, Document, errors)
     if errors or document is None:
         raise RecipeError("\n".join(errors))

@@ -192,6 +192,24 @@ async def test_the_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture)
     assert "***" in str(failed.value)
 
 
+@pytest.mark.parametrize("key", ["none", "EMPTY", "content", "choices", "x", "\n"])
+async def test_a_key_that_is_a_word_of_an_answer_changes_no_answer(server: EngineServer, key: str):
+    said = f"none, EMPTY, content, choices, x, {key}: \N{SNOWMAN}"
+    choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+    server.fail(text(json.dumps({"choices": [choice]})))
+    async with client_of(server.url, key=key) as client:
+        assert (await client.send(call())).text == said
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nsk-another", f"{KEY}\r\nX: y", f"{KEY}\0", f"{KEY}ü"])
+async def test_a_key_that_fits_no_header_is_said_and_not_shown(server: EngineServer, key: str):
+    async with client_of(server.url, key=key) as client:
+        with pytest.raises(EngineError, match=r"API key .* cannot be sent") as failed:
+            await client.send(call())
+    assert KEY not in str(failed.value)
+    assert server.requests == []
+
+
 async def test_what_a_server_says_is_shown_in_one_short_line(server: EngineServer):
     server.answers_probes = True
     server.fail(text("line\n" * 10_000, 500), times=3)
@@ -250,7 +268,17 @@ async def test_ready_does_not_wait_for_a_wrong_key():
             assert time.monotonic() - start < 5
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://[bad/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000/v1",
+        "ftp://host/v1",
+        "http://",
+        "http://[bad/v1",
+        "http://host..svc/v1",
+        f"http://{'a' * 64}.svc/v1",
+    ],
+)
 async def test_an_address_that_is_none(url: str):
     async with client_of(url) as client:
         with pytest.raises(EngineError, match=r"endpoint\.url"):

@@ -112,6 +112,9 @@ async def test_a_model_that_thinks_first_is_up_though_one_token_is_too_few(
         ('{"error": {"message": "max_tokens is too large: 9000", "param": "max_tokens"}}', ""),
         ('{"error": {"message": "This model does not support images."}}', ""),
         ('{"error": "no"}', ""),
+        ('{"error": {"message": "no", "code": ["unsupported_value"]}}', ""),
+        ('{"error": {"message": "no", "code": {}, "param": []}}', ""),
+        ("[" * 60_000, ""),
         ("", ""),
     ],
 )

@@ -84,10 +84,16 @@ def read(task: Task, found: Any) -> str:
         ("reward", {"data": []}),
         ("reward", {"data": [{"probs": ["high"]}]}),
         ("reward", {"data": [{"probs": [float("nan")]}]}),
+        ("reward", {"data": [{"probs": []}]}),
+        ("reward", {"data": [{"probs": "7"}]}),
+        ("reward", {"data": [{"probs": [True]}]}),
+        ("reward", {"data": [{"probs": [10**400]}]}),
+        ("reward", {"data": [{"probs": [0.5]}], "usage": {"prompt_tokens": math.inf}}),
+        ("reward", {"data": [{"probs": [0.5]}], "usage": {"prompt_tokens": -1}}),
         ("embed", {"data": [{"data": [0.1, 0.2]}]}),
         ("embed", {"data": [{"data": ""}]}),
         ("embed", {"data": [{"data": "no base64"}]}),
-        ("embed", {"data": [{"data": base64.b64encode(b"12345").decode()}]}),
+        ("embed", {"data": [{"data": "AAAA"}]}),  # three bytes
         ("embed", {"data": [{"data": base64.b64encode(struct.pack("<2f", 1, math.nan)).decode()}]}),
     ],
 )
@@ -95,6 +101,12 @@ def test_an_answer_without_a_number_is_tried_again(task: Task, found: Any) -> No
     with pytest.raises(Fault, match="without a") as caught:
         read(task, found)
     assert caught.value.alive
+
+
+@pytest.mark.parametrize("task", ["reward", "embed"])
+def test_an_answer_nested_without_end_is_tried_again(task: Task) -> None:
+    with pytest.raises(Fault, match="without a"):
+        parse_pooled(task, CALL, b"[" * 60_000, 0.0)
 
 
 def test_a_model_with_several_labels_is_no_reward_model() -> None:

@@ -42,6 +42,21 @@ THOUGHTS = {
     "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
     "The answer.": "gpt-oss",
     "analysisWe need to answer.assistantfinalThe answer.": "gpt-oss without its special tokens",
+    "<ifm|think_fast>Hm.</ifm|think_fast>The answer.": "K2 Horizon",
+    "<think:a1b2>Hm.</think:a1b2>The answer.": "Hunyuan 4",
+    "<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>The answer."
+    "<|close|>response<|sep|><|close|>message<|sep|>": "Kimi K3",
+    "Hm.<|close|>think<|sep|>The answer.": "Kimi K3, opened by the template",
+    "<|plamo:begin_think:plamo|>Hm.<|plamo:end_think:plamo|>The answer.": "PLaMo 3",
+    "to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>The answer.": "Muse",
+    "\ufeff<think>Hm.</think>The answer.": "after a byte order mark",
+    "\u200b\n<think>Hm.</think>The answer.": "after an invisible blank",
+    "<think>Hm.<think>Oh.</think>So.</think>The answer.": "a thought inside a thought",
+    "<think>a<think>b<think>c</think>d</think>e</think>The answer.": "two thoughts inside",
+    "<think>The end is `</think>`. So.</think>The answer.": "a thought about its own marker",
+    '<think>He said "so".</think>The answer.': "a thought that ends with a quotation",
+    f"{'<think>' * 99}Hm.</think>The answer.": "one that opens again and again",
+    "<think>They ask about <think> in prompts.</think>The answer.": "one that mentions its opening",
     "Here is my thought process: Hm.\n\nHere is my response: The answer.": "Granite",
 }
 
@@ -111,6 +126,8 @@ def test_an_answer_that_mentions_a_marker_is_kept_as_it_is(text: str) -> None:
 def test_thoughts_of_any_length_are_found_at_once() -> None:
     for text in (
         "<think></think>" * 30_000,
+        "<think>`</think>`</think>" * 20_000,
+        "<think>" + "`</think>`" * 50_000,
         "`</think>" * 50_000,
         "```\n</think>" * 50_001,
         "a\n<think>" * 50_000,

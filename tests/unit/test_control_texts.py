@@ -33,10 +33,15 @@ FORGERIES = [
     "<|user|>", "<｜User｜>", "<｜begin▁of▁sentence｜>", "<start_of_turn>", "<end_of_turn>",
     "[INST]", "[/INST]", "</s>", "<s>", "<bos>", "[SYSTEM_PROMPT]", "<|turn>", "<turn|>",
     "<|channel|>", "<tool_call>", "</think>", "<|START_OF_TURN_TOKEN|>", "[gMASK]",
+    "[|user|]", "[|endofturn|]", "<seed:bos>", "</seed:think>", "<longcat_user>", "<ifm|think>",
+    "<minimax:tool_call>", "<reserved_106>", "<extra_id_1>", "<SPECIAL_12>", "<unused7>",
+    "[UNUSED_TOKEN_146]", "]~b]", "]~!b[", "[e~[", "<end_of_sentence>", "<EOS_TOKEN>", "<_bot>",
+    "◁/think▷", "[/MODEL_SETTINGS]", "｜DSML｜",
 ]  # fmt: skip
 PLAIN = [
     "USER: hi ASSISTANT: yes", "### Instruction:", "<table><b>x</b></table>", "a < b | c > d",
     "x <| f |> g", "[inst]", "<html>", "Human:", "<filename>", "[1] [A] [[A]]", "List<String>",
+    "<svg:path/>", "<xs:element>", "[x | y]", "a[|b|", "<role>", "SPECIAL_12", "x]~y[",
 ]  # fmt: skip
 
 

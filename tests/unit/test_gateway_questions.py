@@ -43,6 +43,7 @@ REFUSED = [
     ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
     ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
     ({"modalities": ["text", "audio"]}, "modalities", "unsupported_parameter"),
+    ({"modalities": 5}, "modalities", None),
     ({"messages": [IMAGE]}, "messages", "unsupported_parameter"),
     ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages", "unsupported_parameter"),
     (

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from moaa.gateway.backend import Backend
 from moaa.gateway.body import parse_body
 from moaa.gateway.relay import Broken, Stream, Usage, end, relay, usage_in
 
@@ -104,6 +105,19 @@ async def test_usage_in_a_chunk_with_text_stays() -> None:
     writes, stream = await relayed(both, none, DONE, without_usage=True)
     assert writes == [both, none, DONE]
     assert usage_in(stream.usage_chunk) == Usage(1, 0)
+
+
+async def test_an_error_within_a_stream_shows_no_key_of_the_servers() -> None:
+    backend = Backend("m", key="sk-of-the-servers\n")
+    said = b'data: {"error": {"message": "wrong key: sk-of-the-servers"}}\n\n'
+    writes, _ = await relayed(EVENT, said, DONE, hidden=backend.hidden)
+    assert b"wrong key: ***" in b"".join(writes)
+    assert b"sk-of" not in b"".join(writes)
+    short = Backend("m", key="a")
+    writes, _ = await relayed(
+        EVENT.replace(b'"a"', b'"a \\"error\\" a"'), DONE, hidden=short.hidden
+    )
+    assert b"a error a" in b"".join(writes).replace(b'\\"', b"")
 
 
 async def test_errors_within_a_stream_are_openai_s_too() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from yarl import URL
 
+from moaa.gateway.mixtures.members import read_chunk
+from moaa.gateway.relay import usage_in
 from moaa.gateway.wire import ApiError, of_engine
 from tests.support.clients import free_port
 from tests.support.engine_server import CONTEXT_ERROR, status, text
@@ -143,6 +146,42 @@ async def test_errors_of_an_engine_reach_the_client_so() -> None:
                 assert answer.status == 404
                 error = (await answer.json())["error"]
                 assert (error["code"], error["param"]) == ("model_not_found", "model")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
+async def test_no_client_sees_the_key_of_the_servers(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_KEY", "sk-of-the-servers\n")
+    with StreamingEngine("m") as engine:
+        async with gateway_of(of(engine, key_env="MODEL_KEY")) as running:
+            said = {"error": {"message": "wrong key: sk-of-the-servers", "type": "bad"}}
+            engine.fail(text(json.dumps(said), status), times=3)
+            async with running.post("/chat/completions", ask()) as answer:
+                assert answer.status == status
+                assert (await answer.json())["error"]["message"] == "wrong key: ***"
+
+
+@pytest.mark.parametrize(
+    "choices", [5, "text", {}, [None], ["x"], [{"index": "0"}], [{"delta": "x"}], [{"delta": [1]}]]
+)
+def test_a_chunk_of_another_form_is_the_servers_fault(choices: Any) -> None:
+    with pytest.raises(ApiError, match="broken chunk") as caught:
+        read_chunk(json.dumps({"choices": choices}).encode(), "m")
+    assert caught.value.status == 502
+
+
+@pytest.mark.parametrize(
+    "choices", [None, [], [{}], [{"index": None, "delta": None}], [{"delta": {"content": []}}]]
+)
+def test_a_chunk_may_lack_what_it_does_not_say(choices: Any) -> None:
+    assert read_chunk(json.dumps({"choices": choices}).encode(), "m")["choices"] == choices
+
+
+def test_a_negative_number_of_tokens_gives_no_key_more_of_them() -> None:
+    used = usage_in(b'{"usage": {"prompt_tokens": -1000, "completion_tokens": 7}}')
+    assert used
+    assert (used.prompt, used.completion) == (0, 7)
 
 
 async def test_a_request_that_is_too_large_gets_413() -> None:

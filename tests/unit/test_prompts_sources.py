@@ -63,8 +63,12 @@ def test_a_byte_order_mark_hides_no_column(kind: str, content: str, tmp_path: Pa
         ("a.json", b'{"data": [{"prompt": "x"}]}', "a.json:1: the file holds an object"),
         ("a.json", b"7", "a.json:1: the file holds no list"),
         ("a.json", b"", "a.json:1: not JSON"),
-        ("a.parquet", b"PAR1 and no more", "a.parquet: not a complete Parquet file"),
-        ("a.parquet", b"", "a.parquet: not a complete Parquet file"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet: not a readable Parquet file"),
+        ("a.parquet", b"", "a.parquet: not a readable Parquet file"),
+        ("a.csv", b"prompt\nWhy, and how?\n", "a.csv:2: more fields than the first line has names"),
+        ("a.csv", b'prompt,answer\nx,y\n"z\nand so', "a.csv: not readable CSV"),
+        ("a.csv", b'prompt\n"x" and "y"\n', "a.csv: not readable CSV"),
+        ("a.csv", b"prompt,answer,prompt\nx,y,z\n", "a.csv: two columns are called 'prompt'"),
         ("a.txt", b"prompt\nx\n", ".txt is not readable"),
     ],
 )
@@ -83,11 +87,47 @@ def test_a_parquet_file_with_a_damaged_page(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[20:2000] = b"\xff" * 1980
     path.write_bytes(data)
-    with pytest.raises(RecipeError, match=r"a\.parquet: not a complete Parquet file"):
+    with pytest.raises(RecipeError, match=r"a\.parquet: not a readable Parquet file"):
         read(path)
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+FAR = 10**18
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([FAR], pa.timestamp("us")),
+        pa.array([10**8], pa.int32()).cast(pa.date32()),
+        pa.array([2**53], pa.duration("s")),
+        pa.array([1], pa.timestamp("us", tz="Mars/Phobos")),
+        pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]),
+        pa.array([{"when": FAR}], pa.struct({"when": pa.timestamp("us")})),
+    ],
+    ids=str,
+)
+def test_a_parquet_value_that_python_does_not_have_is_the_users_to_mend(
+    column: pa.Array, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"prompt": ["Why?"], "more": column}), path)
+    with pytest.raises(RecipeError, match=r"a\.parquet: not a readable Parquet file"):
+        read(path)
+
+
+def test_of_two_parquet_columns_of_one_name_none_is_lost_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], ["prompt"] * 2), path)
+    with pytest.raises(RecipeError, match="two columns are called 'prompt'"):
+        read(path)
+
+
+def test_a_long_field_of_csv_is_read_like_any_other(tmp_path: Path) -> None:
+    (path := tmp_path / "a.csv").write_text(f"prompt,page\nWhy?,{'x' * 200_000}\n")
+    assert read(path) == [{"prompt": "Why?", "page": "x" * 200_000}]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet", "csv"])
 def test_a_file_too_large_for_memory_is_refused_before_it_is_read(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,9 +140,14 @@ def test_a_file_too_large_for_memory_is_refused_before_it_is_read(
             path.write_text(json.dumps(large))
         case "parquet":
             pq.write_table(pa.Table.from_pylist(large), path)  # packed to a few hundred bytes
+        case "csv":
+            path.write_text("prompt\n" + "x" * 5000)
     for limit in ("JSON_BYTES", "LINE_BYTES", "ROW_GROUP_BYTES"):
         monkeypatch.setattr(files, limit, 1000)
-    with pytest.raises(RecipeError, match=r"large\.(json: .* in one|jsonl:1: the line|parquet: )"):
+    with pytest.raises(
+        RecipeError,
+        match=r"large\.(json: .* in one|jsonl:1: the line|parquet: |csv: a line is longer)",
+    ):
         read(path)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from moaa.recipe.load import load_file, load_text
 from moaa.stages.table import stages
 from moaa.store import Store
 from tests.support.paths import PAPER
-from tests.support.recipes import SMALL
+from tests.support.recipes import SMALL, refused_text
 from tests.support.refusing import loaded, refused
 
 Write = Callable[[str, str], Path]
@@ -184,6 +186,31 @@ def test_nesting_without_end_is_one_line_and_no_traceback(text: str) -> None:
         load_text(text)
     assert "nested more than 50 deep" in str(error.value)
     assert all(len(line) < 300 for line in str(error.value).splitlines()[:1])
+
+
+def test_a_nested_value_of_an_override_is_one_line() -> None:
+    nested: Any = 1
+    for _ in range(900):
+        nested = {"a": [nested]}
+    with pytest.raises(RecipeError, match=r"^overrides dpo\.beta: .* more than 50 deep\.$"):
+        load_text(SMALL, overrides={"dpo.beta": nested})
+
+
+@pytest.mark.parametrize(
+    "field", [r'note: "\ud800"', r'"\udfff": 1', r'models: {"\ud83d": {source: x}}', "odd: \ud800"]
+)
+def test_half_a_character_is_named_without_the_rest_of_the_recipe(field: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_text(f"name: small\nnobody: reads this\n{field}\n")
+    assert re.search("half a character|not YAML", str(error.value))
+    assert "reads this" not in str(error.value)
+    with pytest.raises(RecipeError, match="half a character"):
+        load_text(SMALL, overrides={"models.m.source": "\ud800"})
+
+
+def test_an_escape_that_is_no_character_is_one_line() -> None:
+    assert "this is not YAML" in "".join(refused_text(r'name: "\U00110000"'))
+    assert "not YAML" in refused(r'name="\UFFFFFFFF"')
 
 
 def test_a_nested_value_of_set_is_one_line() -> None:

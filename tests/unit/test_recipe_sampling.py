@@ -100,3 +100,14 @@ def test_several_answers_without_chance_are_refused_before_the_engine_does(setti
     """vLLM: "n must be 1 when using greedy sampling"."""
     with pytest.raises(RecipeError, match=r"every answer is the\s+same"):
         load_text(SMALL, [setting])
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**20])
+def test_a_seed_that_no_training_takes_is_refused_before_its_data_is_paid_for(
+    stage: str, seed: int
+) -> None:
+    """numpy: "Seed must be between 0 and 2**32 - 1"."""
+    with pytest.raises(RecipeError, match=rf"{stage}\.seed is {seed}"):
+        load_text(SMALL, [f"{stage}.seed={seed}"])
+    assert load_text(SMALL, [f"{stage}.seed={2**32 - 1}"])

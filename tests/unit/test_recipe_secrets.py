@@ -15,6 +15,7 @@ from moaa.placement.helm_values import serving
 from moaa.recipe import urls
 from moaa.recipe.load import load_file, load_text
 from moaa.recipe.secrets import DESTINATIONS_ENV, destinations
+from moaa.rest import key_of
 from moaa.stages import preflight
 from moaa.stages.table import stages
 from moaa.store import Store
@@ -129,6 +130,8 @@ HOSTILE_URLS = [
     "ftp://S3CR3T/v1",
     "https:///S3CR3T",
     "https://h\\S3CR3T",
+    "https://S3CR3T..h/v1",
+    "https://S3CR3T%40h..",
     "https://h/v1 S3CR3T",
 ]
 
@@ -154,10 +157,27 @@ def test_no_address_holds_a_secret(field: str, url: str) -> None:
         'models.m.source="s3://KEY:S3CR3T@bucket/model"',
         'prompts.sft=[{source: "https://S3CR3T@h/prompts.jsonl"}]',
         "models.m.endpoint={url: 'https://h/v1', sk-S3CR3Tabcdefghijklmn: x}",
+        'prompts.sft=[{source: "https://h/prompts.jsonl?X-Amz-Signature=S3CR3T"}]',
+        'models.m.source="HTTPS://h/model?token=S3CR3T"',
+        *[
+            f'models.m.endpoint={{url: "https://h/v1", model: {start}S3CR3Tabcdefghijklmn}}'
+            for start in ("ghs_", "glpat-", "gsk_", "xai-", "sk_live_", "pypi-", "npm_", "ya29.")
+        ],
+        "models.m.revision=eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.S3CR3Tabcdefghijkl",
     ],
 )
 def test_a_secret_given_by_mistake_is_not_repeated(setting: str) -> None:
     assert "S3CR3T" not in refused(setting).replace(f"--set {setting.split('=')[0]}", "")
+
+
+def test_a_key_of_several_lines_is_not_shown_by_what_refuses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for odd in ("S3CR3T\nsecond", "S3CR3T\x1b", "S3CR3T\N{EURO SIGN}"):
+        monkeypatch.setenv("KEY", odd)
+        with pytest.raises(LookupError, match="KEY holds no key") as caught:
+            key_of("KEY")
+        assert "S3CR3T" not in str(caught.value)
 
 
 def test_an_origin_has_its_port() -> None:

@@ -4,10 +4,12 @@ speaks S3 badly."""
 from __future__ import annotations
 
 import time
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from moaa import home
 from moaa.errors import StoreError
 from moaa.store import KeyNames, Missing, Store, split
 from moaa.store.errors import StoreLocation, explain_refusal
@@ -191,6 +193,21 @@ def test_addresses_are_split_at_the_bucket() -> None:
 def test_a_whole_bucket_is_not_deleted() -> None:
     with pytest.raises(StoreError, match="refusing"):
         Store("s3://bucket").delete_prefix("s3://bucket//")
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize(
+    "url", ["http://user:S3CR3T@h:9000", "http://h?key=S3CR3T", "S3CR3T", "http://S3CR3T..h"]
+)
+def test_an_address_in_the_environment_shows_no_secret(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv(name, url)
+    for ask in (partial(Store, "s3://bucket"), home.named_s3):
+        with pytest.raises(StoreError, match=f"variable {name} ") as caught:
+            ask()
+        assert "S3CR3T" not in str(caught.value)
 
 
 def test_aws_itself_is_named_by_its_region() -> None:

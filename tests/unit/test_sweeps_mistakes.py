@@ -66,6 +66,24 @@ def test_a_mistake_names_its_place(tmp_path: Path, text: str, problem: str) -> N
         sweeps.load(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "set: [sk-S3CR3Tabcdefghijklmn]",
+        "set: ['models.m.endpoint.url=https://u:S3CR3T@h/v1']",
+        "set: ['models.m.source=https://h/m?token=S3CR3T']",
+        "at_once: sk-S3CR3Tabcdefghijklmn",
+        "variants: {b: {about: {x: sk-S3CR3Tabcdefghijklmn}}}",
+        "variants: {sk-S3CR3Tabcdefghijklmn: {}}",
+    ],
+)
+def test_a_secret_given_by_mistake_is_not_repeated(tmp_path: Path, field: str) -> None:
+    more = "" if field.startswith("variants") else "variants: {a: {}}"
+    with pytest.raises(RecipeError, match=r"small\.yaml:3: .*(secret|password|query)") as caught:
+        sweeps.load(written(tmp_path, f"name: a\nrecipe: demo\n{field}\n{more}"))
+    assert "S3CR3T" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_answered_with_the_sweeps_that_are(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no\.yaml: .*No such file.*: paper-tables") as caught:
         sweeps.load(tmp_path / "no.yaml")

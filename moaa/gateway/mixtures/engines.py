@@ -17,7 +17,7 @@ from moaa.gateway.backend import Backend, Replica
 from moaa.gateway.mixtures.chunks import DONE, Events
 from moaa.gateway.relay import said
 from moaa.gateway.tries import Lost, Tries
-from moaa.gateway.wire import ApiError, of_engine
+from moaa.gateway.wire import ApiError
 from moaa.progress.messages import log
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Upstream:
         """Return the body of an answer that is not streamed."""
         async with AsyncExitStack() as stack:
             _, _, body = await self._opened(stack, model, fields, whole=True)
-            return body
+            return self._gateway.backends[model].hidden(body)
 
     async def chunks(self, model: str, fields: Fields) -> AsyncGenerator[bytes, None]:
         """Yield the data of each event of a stream. Raises ApiError if it breaks off."""
@@ -68,7 +68,7 @@ class Upstream:
                     for data in events.feed(part):
                         if ended := data == DONE:
                             break
-                        yield data
+                        yield self._gateway.backends[model].hidden(data)
                     else:
                         part = await upstream.content.readany()
             except (aiohttp.ClientError, OSError) as error:  # a time-out too
@@ -142,7 +142,7 @@ async def _refused(backend: Backend, upstream: aiohttp.ClientResponse) -> None:
     """Raise the error for a status other than 200: Lost if another replica may do better."""
     text = await upstream.content.read(LONGEST_ERROR)
     after_s = retry_after(upstream.headers.get("Retry-After"))
-    error = of_engine(upstream.status, text, backend.name, after_s)
+    error = backend.refusal(upstream.status, text, after_s)
     if upstream.status in (429, 503):
         raise Lost(error, doubtful=False, sent=False)
     if upstream.status >= 500:

@@ -100,7 +100,8 @@ class Proposers:
                 for choice in chunk.get("choices") or ():
                     whole.add(choice)
                     text = (choice.get("delta") or {}).get("content") or ""
-                    preview.says(name_of(member, choice.get("index") or 0), text)
+                    if isinstance(text, str):  # not in parts
+                        preview.says(name_of(member, choice.get("index") or 0), text)
         return json.dumps({"choices": whole.choices, "usage": usage}).encode()
 
 
@@ -132,7 +133,22 @@ def read_chunk(data: bytes, model: str) -> dict[str, Any]:
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502
         raise of_engine(status, data, model)
+    if not _has_form(chunk.get("choices")):
+        raise ApiError(502, f"The server of '{model}' sent a broken chunk.", "bad_gateway")
     return chunk
+
+
+def _has_form(choices: Any) -> bool:
+    """Return whether these are the choices of a chunk, as far as others rely on it."""
+    return choices is None or (
+        isinstance(choices, list)
+        and all(
+            isinstance(each, dict)
+            and isinstance(each.get("index"), int | None)
+            and isinstance(each.get("delta"), dict | None)
+            for each in choices
+        )
+    )
 
 
 def _missing(error: ApiError | Fault | CallError) -> CallError:
