@@ -43,7 +43,9 @@ class Controls:
     """The control texts that a run knows: those of well-known models, and `more` of its own."""
 
     def __init__(self, more: Iterable[str] = ()) -> None:
-        texts = sorted({*_TEXTS, *more} - {""}, key=len, reverse=True)
+        # A joiner cannot break a single character.
+        longer = {each for each in more if len(each) > 1}
+        texts = sorted(_TEXTS | longer, key=len, reverse=True)
         self._pattern = re.compile("|".join([*map(re.escape, texts), *_SHAPES]))
 
     def neutralised(self, text: str) -> str:

@@ -39,28 +39,28 @@ _ADDRESSES = ("url", "endpoint_url")
 S3_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """The usual names of the two keys: of environment variables, and in a cluster's Secret."""
 
-_OWNED: Final[tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...]] = (
-    (re.compile(r"AWS_.*"), "AWS and S3", (".amazonaws.com",)),
+_OWNED: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
     (
-        re.compile(r"HF_.*|HUGGING_?FACE.*"),
-        "the model hub",
-        (".huggingface.co", ".huggingface.cloud"),
+        re.compile(r"AWS_.*"),
+        "AWS and S3",
+        r"bedrock-(runtime|mantle)(-fips)?\.[a-z]+(-[a-z]+)+-\d\.(amazonaws\.com|api\.aws)",
     ),
+    (re.compile(r"HF_.*|HUGGING_?FACE.*"), "the model hub", r"(.*\.)?huggingface\.co"),
     (
         re.compile(r"(GITHUB|GH|ACTIONS)_.*"),
         "GitHub",
-        (".github.ai", ".github.com", ".inference.ai.azure.com"),
+        r"(.*\.)?github\.(ai|com)|models\.inference\.ai\.azure\.com",
     ),
-    (re.compile(r"KFP_.*"), "Kubeflow", ()),
-    (re.compile(r"KUBE.*"), "Kubernetes", ()),
-    (re.compile(r"(CI|GITLAB|JENKINS|BUILDKITE)_.*"), "the build", ()),
-    (re.compile(r"AZURE_CLIENT_.*|AZURE_STORAGE_.*|GOOGLE_APPLICATION_.*"), "the cloud", ()),
-    (re.compile(r"(DOCKER|REGISTRY|NPM|PYPI|TWINE|UV|PIP|VAULT|SSH|GPG)_.*"), "another tool", ()),
-    (re.compile(r"MOAA_.*"), "moaa itself", ()),
-    (re.compile(r"PATH|HOME|USER|LD_.*|PYTHON.*|HTTPS?_PROXY|ALL_PROXY"), "the system", ()),
+    (re.compile(r"KFP_.*"), "Kubeflow", ""),
+    (re.compile(r"KUBE.*"), "Kubernetes", ""),
+    (re.compile(r"(CI|GITLAB|JENKINS|BUILDKITE)_.*"), "the build", ""),
+    (re.compile(r"AZURE_CLIENT_.*|AZURE_STORAGE_.*|GOOGLE_APPLICATION_.*"), "the cloud", ""),
+    (re.compile(r"(DOCKER|REGISTRY|NPM|PYPI|TWINE|UV|PIP|VAULT|SSH|GPG)_.*"), "another tool", ""),
+    (re.compile(r"MOAA_.*"), "moaa itself", ""),
+    (re.compile(r"PATH|HOME|USER|LD_.*|PYTHON.*|HTTPS?_PROXY|ALL_PROXY"), "the system", ""),
 )
-"""Environment variables with an owner: their names, the owner, and the hosts that may get them as
-an endpoint's key."""
+"""Environment variables with an owner: their names, the owner, and the hosts (a pattern) that may
+get them as an endpoint's key: only those that no customer of the owner can have."""
 
 
 def refuse_written(given: Given, errors: list[str]) -> None:
@@ -238,10 +238,10 @@ def _store_keys(recipe: Keyed) -> set[str]:
 def _owner(name: str, url: str, beside: str = "") -> str:
     """Return the variable's owner, or "" if it may go to `url`,
     or has no owner or is `beside`'s."""
-    host = f".{urls.host(url)}" if url else ""
+    host = urls.host(url) if url else ""
     for pattern, owner, hosts in _OWNED:
         if pattern.fullmatch(name):
-            return "" if owner == beside or (hosts and host.endswith(hosts)) else owner
+            return "" if owner == beside or (hosts and re.fullmatch(hosts, host)) else owner
     return ""
 
 

@@ -66,6 +66,12 @@ def test_nothing_is_left_after_one_pass(text: str) -> None:
     assert KNOWN.count(KNOWN.neutralised(text)) == 0
 
 
+@pytest.mark.timeout(10)
+def test_a_control_token_of_one_character_does_not_end_in_a_loop() -> None:
+    controls = Controls(["☃", "", "☃☃"])
+    assert controls.neutralised("a ☃ b ☃☃") == "a ☃ b ☃\u2060☃"
+
+
 async def test_proposals_reach_the_aggregator_without_control_tokens_and_are_kept_as_written() -> (
     None
 ):

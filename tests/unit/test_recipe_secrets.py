@@ -74,6 +74,20 @@ def test_a_key_may_go_to_its_owners_endpoint(url: str, key: str) -> None:
         loaded(ENDPOINT.format(url="https://nothuggingface.co.example/v1", key="HF_TOKEN"))
 
 
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://abc.execute-api.us-east-1.amazonaws.com/v1", "AWS_BEARER_TOKEN_BEDROCK"),
+        ("https://bedrock-runtime.s3.amazonaws.com/v1", "AWS_BEARER_TOKEN_BEDROCK"),
+        ("https://bedrock-runtime.s3-us-west-2.amazonaws.com/v1", "AWS_BEARER_TOKEN_BEDROCK"),
+        ("https://abc.us-east-1.aws.endpoints.huggingface.cloud/v1", "HF_TOKEN"),
+        ("https://mine.inference.ai.azure.com/v1", "GITHUB_TOKEN"),
+    ],
+)
+def test_a_key_does_not_go_to_a_server_of_its_owners_customers(url: str, key: str) -> None:
+    assert f"{key} belongs to" in refused(ENDPOINT.format(url=url, key=key))
+
+
 @pytest.mark.parametrize("field", ["access_key_env", "secret_key_env"])
 @pytest.mark.parametrize("name", ["GITHUB_TOKEN", "HF_TOKEN", "KFP_TOKEN", "OPENAI_API_KEY"])
 def test_no_other_key_signs_requests_to_a_store(field: str, name: str) -> None:
