@@ -71,7 +71,7 @@ _KINDS = {
     **dict.fromkeys(("manifest", "error"), dict | None),
     "ledger": dict,
 }
-"""What other code relies on, whoever wrote the record."""
+"""What other code relies on, also in a record of another version."""
 
 
 def to_json(record: Record) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from moaa.errors import ArtifactError, StoreError
+from moaa.errors import ArtifactError, StoreError, without_stop
 from moaa.ledger import Ledger, ModelUse, summed, uses_from_json, uses_to_json
 from moaa.store import Missing, Store
 from moaa.store.bytes import object_of
@@ -50,6 +50,6 @@ def _uses(text: bytes, uri: str) -> dict[str, ModelUse]:
         return uses_from_json(object_of(text))
     except (ValueError, TypeError) as error:
         raise ArtifactError(
-            f"{uri} is damaged ({error}). Restore it from a backup, or delete it: then the tokens "
-            "of an earlier attempt are not counted."
+            f"{uri} is damaged ({without_stop(error)}). Restore it from a backup, or delete it: "
+            "then the tokens of an earlier attempt are not counted."
         ) from error

@@ -199,7 +199,7 @@ class Training(Part):
     """The fields of both SFT and DPO. The optimizer is AdamW, under DeepSpeed."""
 
     learning_rate: float = Field(gt=0)
-    epochs: float = Field(gt=0)
+    epochs: float = Field(gt=0, le=1000)
     global_batch: int = Field(128, ge=1)
     """Per optimizer step, over all ranks: rows (SFT),
     packed sequences (SFT with packing) or pairs (DPO)."""
@@ -247,7 +247,7 @@ class Sft(Training):
     """
 
     learning_rate: float = Field(8e-6, gt=0)
-    epochs: float = Field(6, gt=0)
+    epochs: float = Field(6, gt=0, le=1000)
     packing: bool = True
     """Put several conversations into one sequence of `max_length` tokens; attention does not cross
     from one to another."""
@@ -258,7 +258,7 @@ class Dpo(Training):
     the paper's for Llama-3.1-8B."""
 
     learning_rate: float = Field(8e-7, gt=0)
-    epochs: float = Field(5, gt=0)
+    epochs: float = Field(5, gt=0, le=1000)
     beta: float = Field(0.01, gt=0)
 
 

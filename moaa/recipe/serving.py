@@ -279,8 +279,8 @@ class Plan(Part):
     """The assumptions of `moaa recipe plan`. Change them if you have better values."""
 
     gpu_hour_usd: float = Field(2.0, ge=0)
-    turns_per_prompt: float = Field(1.0, gt=0)
-    turns: dict[str, Annotated[float, Field(gt=0)]] = Field({})
+    turns_per_prompt: float = Field(1.0, gt=0, le=1000)
+    turns: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field({})
     """User turns of a conversation by the source's `name`, if not `turns_per_prompt`."""
     prompt_tokens: int = Field(200, ge=1)
     """Tokens of one user turn with its system message."""

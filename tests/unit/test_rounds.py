@@ -175,7 +175,12 @@ def test_a_local_run_goes_on_until_a_round_is_not_won(
         number = load_file(file).recipe.rounds.round
         ran.append((number, PREFLIGHT in stages))
         found = decided(MemoryStore() if number > 1 else store, "refuse" if number > 1 else WON)
-        record = {"stage": "gate", "status": "done", "manifest": found.manifest.model_dump()}
+        record = {
+            "stage": "gate",
+            "status": "done",
+            "started": "2026-01-01T00:00:00.000+00:00",
+            "manifest": found.manifest.model_dump(),
+        }
         where = records.address(store, run_id, "gate", number)
         store.put(where, records.to_json(cast("records.Record", record)))
         return ""

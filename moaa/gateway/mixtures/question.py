@@ -119,8 +119,10 @@ def read_question(data: Mapping[str, Any], controls: Controls = KNOWN) -> Questi
                 name,
                 "unsupported_parameter",
             )
-    modalities = data.get("modalities")
-    if data.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
+    modalities = data.get("modalities") or []
+    if not isinstance(modalities, list):
+        raise wrong("modalities", modalities, "a list")
+    if data.get("audio") or "audio" in modalities:
         raise invalid("A mixture answers only in text.", "modalities", "unsupported_parameter")
     given = checked_fields(data, _Parameters)
     fields = {name: value for name, value in data.items() if name not in _OURS | _UNUSED}
