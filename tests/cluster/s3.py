@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from moaa.store import Store
@@ -45,6 +46,11 @@ class S3:
         ns.apply(
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
         )
+
+    def upload(self, folder: Path, uri: str) -> None:
+        """Put the files of a folder below an address."""
+        for path in folder.iterdir():
+            self.store.upload(path, f"{uri}/{path.name}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 
 from moaa import __version__
 from moaa.gateway.slots import revision_of
-from tests.cluster.s3 import S3, s3
+from tests.cluster.s3 import s3
 from tests.cluster.served import TINY, Served, gateways_of
 from tests.cluster.tools import namespace, needs_cluster, tried, until
 from tests.support.training import cut_down
@@ -54,11 +54,6 @@ def values() -> dict[str, Any]:
     }
 
 
-def upload(store: S3, folder: Path, layers: int, uri: str) -> None:
-    for path in Path(cut_down(folder, layers)).rglob("*"):
-        store.store.upload(path, f"{uri}/{path.name}")
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with (
@@ -66,8 +61,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         s3(ns) as store,
     ):
         store.secret(ns)
-        upload(store, tmp_path_factory.mktemp("old"), 3, OLD)
-        upload(store, tmp_path_factory.mktemp("new"), 4, NEW)
+        for name, layers, uri in (("old", 3, OLD), ("new", 4, NEW)):
+            store.upload(Path(cut_down(tmp_path_factory.mktemp(name), layers)), uri)
         with gateways_of(ns, store, values(), wait=False) as made:
             until(lambda: made.ask("small")[0] == 200, "the plain model", 600)
             yield made

@@ -68,8 +68,8 @@ def expected(
     scorer = tiny_rewards.reward_model(plain)
     vectors, heads = tiny_rewards.armorm_model(published)
     armorm.split(published, body)
-    upload(store, plain, REWARD)
-    upload(store, body, ARMORM)
+    store.upload(plain, REWARD)
+    store.upload(body, ARMORM)
     values = {
         "images": {"serve": f"moaa/serve:{__version__}-cpu", "core": f"moaa/core:{__version__}"},
         "poolDefaults": {"device": "cpu", "shmGib": 0.5},
@@ -98,11 +98,6 @@ def expected(
             for number, query in enumerate(asked)
         ],
     }
-
-
-def upload(store: S3, folder: Path, uri: str) -> None:
-    for path in folder.iterdir():
-        store.store.upload(path, f"{uri}/{path.name}")
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     with demo(NAME, *reward) as found:
         folder = tmp_path_factory.mktemp("reward")
         tiny_rewards.reward_model(folder)
-        for path in folder.iterdir():
-            found.store.upload(path, f"{REWARD}/{path.name}")
+        found.s3.upload(folder, REWARD)
         yield found
 
 
