@@ -58,9 +58,10 @@ async def serve(config: GatewayConfig) -> None:
         serving = runner(app)
         metrics = web.AppRunner(metrics_app(gateway), access_log=None, shutdown_timeout=0.1)
         try:
-            url = await _listen(serving, config.host, config.port, "port")
+            # First: who sees that it serves may read its metrics.
             if config.metrics_port is not None:
                 await _listen(metrics, config.host, config.metrics_port, "metrics_port")
+            url = await _listen(serving, config.host, config.port, "port")
             await gateway.checks.first()
             names = ", ".join(model.name for model in app[CATALOGUE])
             say(f"gateway: {url}/v1 serves {names}")
