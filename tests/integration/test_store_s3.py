@@ -59,7 +59,6 @@ def _nobody_listens(s3: S3) -> Store:
     ("store", "says"),
     [
         (_nobody_listens, "cannot connect to http://127.0.0.1:"),
-        (lambda s3: _wrong(s3, AWS_ENDPOINT_URL_S3="127.0.0.1:1"), "Invalid endpoint"),
         (
             lambda s3: _wrong(
                 s3,

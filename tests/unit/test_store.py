@@ -210,6 +210,11 @@ def test_an_address_in_the_environment_shows_no_secret(
         assert "S3CR3T" not in str(caught.value)
 
 
+def test_an_address_without_a_scheme_is_said_before_anything_is_asked() -> None:
+    with pytest.raises(StoreError, match=r"AWS_ENDPOINT_URL_S3 must begin with http:// or https"):
+        Store("s3://bucket", environ={"AWS_ENDPOINT_URL_S3": "127.0.0.1:9000"})
+
+
 def test_aws_itself_is_named_by_its_region() -> None:
     assert "AWS S3 in eu-west-1" in explain_refusal(
         "NoSuchBucket", "", "b", StoreLocation(None, "eu-west-1", KeyNames("A", "B"))
