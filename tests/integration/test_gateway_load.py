@@ -99,7 +99,7 @@ async def test_a_killed_engine_ends_its_own_streams_only(
     tmp_path: Path, streaming_engine: StreamingEngine, victim: tuple[str, subprocess.Popen]
 ) -> None:
     """Each of them ends with an error event and `[DONE]`; new requests meet no error."""
-    streaming_engine.every_s, streaming_engine.words = 0.02, 150
+    streaming_engine.every_s, streaming_engine.words = 1.0, 150  # none ends before the kill
     streams, metrics = 200, free_port()
     with process_of(tmp_path, streaming_engine.url, victim[0], metrics_port=metrics) as (url, _):
         async with session() as http:
@@ -113,6 +113,7 @@ async def test_a_killed_engine_ends_its_own_streams_only(
             running = [asyncio.create_task(stream()) for _ in range(streams)]
             await async_until(lambda: streaming_engine.streaming == streams // 2, "half of them")
             victim[1].send_signal(signal.SIGKILL)
+            streaming_engine.every_s = 0.0
             later = await asyncio.gather(*[stream() for _ in range(20)])
             ended = await asyncio.gather(*running)
     broken = [events for events in ended if '"error"' in events[-3]]
