@@ -71,7 +71,7 @@ workflows:
 $(ACTIONLINT):
 	GOBIN=$(CURDIR)/$(dir $@) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-# Many tests wait more than they work: two workers a core. Tests that import torch or kfp share a worker (xdist_group).
+# Many tests wait more than they work: two workers a core. Groups (xdist_group) have no effect with xdist 3.8 under pytest 9.2.
 PARALLEL ?= -n $(shell expr 2 \* $$(nproc)) --dist loadgroup
 unit: setup
 	$(BIN)/python -m pytest $(PARALLEL) tests/unit

@@ -223,13 +223,9 @@ def _agreement(one: str, other: str, played: Played) -> list[Score]:
     both = [id for id in ours if id in theirs and None not in (ours[id]["p"], theirs[id]["p"])]
     if not both:
         return []
-    same = [1 - abs(_side(ours[id]["p"]) - _side(theirs[id]["p"])) for id in both]
+    # A tie agrees half with either side.
+    same = [1 - abs(judge.hard_win(ours[id]["p"]) - judge.hard_win(theirs[id]["p"])) for id in both]
     return [Score(one, "agreement", share(sum(same), len(same)), against=other)]
-
-
-def _side(p: float) -> float:
-    """Return 1 if answer a is better, 0 if b is, 0.5 for a tie: it agrees half with either."""
-    return ((p > 0.5) + (p >= 0.5)) / 2
 
 
 def _bits(p: float) -> float:

@@ -10,7 +10,7 @@ Tally                 criteria frequencies, position bias and disagreement over 
 
 from moaa.judge.comparison import check_instructions, compare
 from moaa.judge.criteria import CRITERIA, TRIPLES
-from moaa.judge.judgement import Judgement, Lost, Order, tie
+from moaa.judge.judgement import Judgement, Lost, Order, hard_win, tie
 from moaa.judge.tally import Tally
 from moaa.judge.tournament import Adaptive, adaptive_tournament, rule_of, tournament
 
@@ -25,6 +25,7 @@ __all__ = [
     "adaptive_tournament",
     "check_instructions",
     "compare",
+    "hard_win",
     "rule_of",
     "tie",
     "tournament",

@@ -9,6 +9,12 @@ from typing import Any
 from moaa.mixture import LeftOut, Proposal
 
 
+def hard_win(p: float) -> float:
+    """Return what a probability to win says as a verdict: 1 for a win, 0 for a loss, 0.5 for a
+    tie."""
+    return ((p > 0.5) + (p >= 0.5)) / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """One order of a pair: which answer was shown first, the assessments, and the verdict."""
@@ -30,7 +36,7 @@ class Order:
     @property
     def wins_first(self) -> float:
         """1 if the answer shown first is better, 0 if the second is, 0.5 for a tie."""
-        return ((self.p > 0.5) + (self.p >= 0.5)) / 2
+        return hard_win(self.p)
 
     def to_json(self) -> dict[str, Any]:
         """Return the order as an entry of `orders` in a judgement's row."""
