@@ -21,6 +21,7 @@ from moaa.kubernetes.names import RUN_ENV, STAGE_ENV
 from moaa.ledger import Ledger
 from moaa.lifeline import POLL_S, Stop, Terminated, stoppable
 from moaa.progress.messages import final_error, log, say, show
+from moaa.recipe.load import digest_of
 from moaa.recipe.schema import Recipe
 from moaa.records import Record, StageError
 from moaa.store import Missing, Store
@@ -123,6 +124,8 @@ class _Writer:
         self._record["name"] = loaded.name
         if loaded.rounds.round > 1:
             self._record["round"] = loaded.rounds.round
+        else:
+            self._record["recipe"] = digest_of(loaded)
         self._record["attempt"] = self._attempts_before(store) + 1
         self._put(self._attempt.store)
         return self._attempt

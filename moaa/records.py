@@ -46,6 +46,9 @@ class Record(TypedDict):
     """How many times the stage was started in this run."""
     round: NotRequired[int]
     """The round of self-improvement; missing in the first."""
+    recipe: NotRequired[str]
+    """Which recipe it ran: `digest_of` the recipe. Only in the first round: later rounds change the
+    recipe."""
     beat: NotRequired[str]
     """When the stage last showed that it is running: ISO 8601, UTC."""
 

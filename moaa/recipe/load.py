@@ -5,6 +5,8 @@ All mistakes are shown at once, each with its place.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,13 @@ class Loaded:
             (dotted(path), value, self.origins.get(dotted(path), "default"))
             for path, value in _leaves(data)
         ]
+
+
+def digest_of(recipe: Recipe) -> str:
+    """Return a digest of all in a recipe that results can depend on: not where it runs, and not
+    where its results are kept."""
+    asked = recipe.model_dump(mode="json", exclude={"runtime", "plan", "pools", "store"})
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def text_of(recipe: Recipe) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from moaa.declaration import needed_by
 from moaa.recipe.evaluation import HEAD_TO_HEAD
+from moaa.recipe.load import digest_of
 from moaa.records import GOOD
 from moaa.report import charts
 from moaa.report.tables import GpuUse, cost_usd, gpu_use
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 WIN_RATE: Final = "win rate against"
+CHANGED: Final = "changed since it ran"
 
 
 class Score(NamedTuple):
@@ -61,7 +63,7 @@ class VariantOutcome:
 
     variant: Variant
     state: str
-    """`done`, `failed` …; `not run`, or `over the budget`."""
+    """`done`, `failed` …; `not run`, `over the budget`, or `changed since it ran`."""
     scores: Scores
     labelled: str = ""
     calls: int = 0
@@ -97,9 +99,10 @@ class VariantOutcome:
 
 def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
     """Return the result in the records of a run; `state`: why there are none."""
-    run = _of_last_attempt(run)
+    begun = bool(run.records)
+    run = _of_last_attempt(run, digest_of(variant.loaded.recipe))
     if not run.records:
-        return VariantOutcome(variant, state or "not run", {})
+        return VariantOutcome(variant, state or (CHANGED if begun else "not run"), {})
     own = [stage for stage in run.present if stage.status != "reused"]
     uses = [use for stage in own for use in stage.uses.values()]
     errors = [stage.error["message"] for stage in run.present if stage.error]
@@ -117,19 +120,30 @@ def outcome(variant: Variant, run: RunView, state: str = "") -> VariantOutcome:
     )
 
 
-def _of_last_attempt(run: RunView) -> RunView:
-    """Return the run without stages whose inputs were made again since: a variant's run keeps its
-    name if the variant is changed, and then its later stages still have the results of before."""
+def _of_last_attempt(run: RunView, recipe: str) -> RunView:
+    """Return the run without stages of another recipe than the one with this digest, and without
+    those whose inputs were made again since: a variant's run keeps its name if the variant is
+    changed, and then its stages still have the results of before."""
+    first = run.rounds[0]
+    if run.earlier and any(_is_other(stage, recipe) for stage in first.stages):
+        return RunView(())  # later rounds are made from the first
+    since = max((record["started"] for each in run.earlier for record in each.records), default="")
     kept: dict[str, StageView] = {}
     for stage in run.stages:
         made_from = {each["fingerprint"] for each in stage.manifest.get("parents", ())}
         needed = needed_by(stage.declaration) if stage.declaration else ()
         inputs = [kept[name] for name in needed if name in kept and run.stage(name).record]
-        old = any(each.status not in GOOD for each in inputs)
+        old = _is_other(stage, recipe) or any(each.status not in GOOD for each in inputs)
+        if stage.record and stage.name != "preflight":  # which only the first round has
+            old |= stage.record["started"] < since
         if stage.manifest:
             old |= any(each.manifest.get("fingerprint") not in made_from for each in inputs)
         kept[stage.name] = replace(stage, record=None) if old else stage
     return replace(run, stages=tuple(kept.values()))
+
+
+def _is_other(stage: StageView, recipe: str) -> bool:
+    return stage.record is not None and stage.record.get("recipe", recipe) != recipe
 
 
 def scores_of(facts: dict[str, Any]) -> Scores:

@@ -11,7 +11,7 @@ from moaa import records
 from moaa.attempt import Attempt, recorded
 from moaa.errors import MoaaError
 from moaa.lifeline import RUNNER_ENV
-from moaa.recipe.load import load_file
+from moaa.recipe.load import digest_of, load_file
 from moaa.stages.table import LABEL, PROMPTS
 from moaa.task import Task
 from tests.support.memory_store import MemoryStore
@@ -27,6 +27,21 @@ def test_the_record_says_running_then_done(store: MemoryStore) -> None:
     assert (found["stage"], found["status"], found["error"]) == ("prompts", "done", None)
     assert found["ended"] is not None
     assert found["ended"] >= found["started"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"dpo.beta": 0.2}, False),
+        ({"runtime.max_rejected_share": 0.5, "store.root": "s3://other/demo"}, True),
+    ],
+)
+def test_the_record_says_of_which_recipe_it_is(
+    store: MemoryStore, changes: dict[str, object], same: bool
+) -> None:
+    given = digest_of(load_file(DEMO).recipe)
+    with recorded(PROMPTS, Task(DEMO.read_text(), "run-1", changes)):
+        assert (records.read(store, "run-1")[0]["recipe"] == given) is same
 
 
 def test_a_user_error_ends_the_process_with_its_message_and_stands_in_the_record(

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from moaa import sweeps
+from moaa.recipe.load import digest_of
 from moaa.sweeps.comparison import VariantOutcome, scores_of
 from tests.support import example_run
 from tests.support.small_sweep import written
@@ -62,6 +63,32 @@ def test_results_of_a_variant_before_it_was_changed_are_not_its_scores(
     assert found.scores == {}
     assert found.state == {"made again": "partial", "running": "unfinished"}.get(at, at)
     assert sweeps.outcome(sweep.variants[0], example_run.whole().view).scores
+
+
+def test_a_variant_that_was_changed_and_not_run_has_no_scores(sweep: sweeps.Sweep) -> None:
+    """`--compare` showed those of the recipe before as its own."""
+    variant, run = sweep.variants[0], example_run.whole()
+    for record in run.records:
+        record["recipe"] = digest_of(variant.loaded.recipe)
+    assert sweeps.outcome(variant, run.view).state == "done"
+    other = sweeps.outcome(sweep.variants[1], run.view)
+    assert (other.state, other.scores) == ("changed since it ran", {})
+
+
+def test_later_rounds_of_a_variant_before_it_was_changed_are_not_its_scores(
+    sweep: sweeps.Sweep,
+) -> None:
+    variant, run = sweep.variants[0], example_run.whole()
+    second = [{**record, "round": 2} for record in run.records if record["stage"] != "preflight"]
+    for record in run.records:
+        record["recipe"] = digest_of(variant.loaded.recipe)
+    run.records += second
+    for record in second:
+        record["started"] = "2026-11-25T08:00:00+00:00"
+    assert sweeps.outcome(variant, run.view).scores
+    run.record("label")["started"] = "2026-11-25T09:00:00+00:00"  # the first round was run again
+    assert sweeps.outcome(variant, run.view).scores == {}
+    assert sweeps.outcome(sweep.variants[1], run.view).state == "changed since it ran"
 
 
 def test_the_hours_of_own_gpus_are_compared_too(sweep: sweeps.Sweep) -> None:
