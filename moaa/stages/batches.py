@@ -4,7 +4,7 @@ judgements of one match.
 A finished batch is an artifact of its own, under a fingerprint of everything that decides it:
 
     <root>/evaluation/answers/<fingerprint>        questions, sampling, who answers (weights)
-    <root>/evaluation/judgements/<fingerprint>     these answers, who judges and how
+    <root>/evaluation/judgements/<fingerprint>     these very answers, who judges and how
 
 So with another benchmark or model only the new calls are made. Answers are never used for another
 model, even one of the same name.
@@ -35,6 +35,10 @@ NOT_ASKED: Final = "not asked"
 UNEXPECTED: Final = "unexpected error"
 """Why the question is lost at which a fault of ours failed the batch."""
 
+NO_ANSWER: Final = "no answer of"
+"""How the reason begins of a judgement that is lost with the answer. It says nothing once there is
+an answer, and asking again costs nothing if there is still none."""
+
 
 def fingerprint(identity: object) -> str:
     """Return the first 24 hex digits of the sha256 of what decides a batch."""
@@ -54,6 +58,8 @@ class Batch:
     limit: float
     """Share of the questions that may be lost: `runtime.max_rejected_share`."""
     gaps_of: GapsOf
+    judged: tuple[Batch, ...] = ()
+    """The answers that are judged here."""
     records: dict[str, Record] = field(default_factory=dict)
     reused: bool = False
     failed: str = ""
@@ -66,8 +72,14 @@ class Batch:
 
     @property
     def fingerprint(self) -> str:
-        """Return the name of the batch's artifact."""
-        return fingerprint([self.kind, self.benchmark, self.identity])
+        """Return the name of the batch's artifact.
+
+        Judgements are of certain texts: a model that is asked again may answer otherwise. So they
+        have a name once all answers are there.
+        """
+        texts = [[each.records[item] for item in each.items] for each in self.judged]
+        content = [fingerprint(text) for text in texts]
+        return fingerprint([self.kind, self.benchmark, self.identity, *content])
 
     @property
     def named(self) -> str:
@@ -83,6 +95,11 @@ class Batch:
         if item not in self.records:
             await self._events.setdefault(item, asyncio.Event()).wait()
         return self.records[item]
+
+    @property
+    def missing(self) -> set[str]:
+        """Return the questions without a record."""
+        return set(self.items) - set(self.records)
 
     def keep(self, item: str, row: Mapping[str, Any]) -> None:
         """Add an answer or a judgement."""
@@ -102,13 +119,14 @@ class Batch:
     def take_up(self, finished: Mapping[str, Record]) -> set[str]:
         """Add the records of an earlier attempt, by the names of `unit`.
 
-        Return the questions to ask again: those that were not asked or ended with an unexpected
-        error, and all that lost something, if that is too much.
+        Return the questions to ask again: those that were not asked, had no answer to judge, or
+        ended with an unexpected error; and all that lost something, if that is too much.
         """
         found = {
             item: finished[self.unit(item)] for item in self.items if self.unit(item) in finished
         }
-        redo = {item for item, each in found.items() if _reason(each) in (NOT_ASKED, UNEXPECTED)}
+        ours = (NOT_ASKED, UNEXPECTED, NO_ANSWER)
+        redo = {item for item, each in found.items() if _reason(each).startswith(ours)}
         found = {item: each for item, each in found.items() if item not in redo}
         again = redo | self._rejections.take_up(found, self.gaps_of)
         self.records.update((item, each) for item, each in found.items() if item not in again)
@@ -169,6 +187,8 @@ class Kept:
 
     def find(self, batch: Batch) -> bool:
         """Fill the batch from its artifact; return whether there is a readable one."""
+        if not all(each.reused for each in batch.judged):
+            return False  # other answers, or none yet
         try:
             artifact = Artifact.open(self._store, self._uri(batch), batch.fingerprint)
             found = {row["id"]: row["record"] for row in artifact.rows()}
@@ -189,7 +209,8 @@ class Kept:
 
     def keep(self, batch: Batch, name: str) -> None:
         """Commit a batch that is complete and usable. `name`: the recipe's."""
-        if batch.reused or batch.failed or set(batch.records) != set(batch.items):
+        needed = (batch, *batch.judged)
+        if batch.reused or batch.failed or any(each.missing for each in needed):
             return
         uri = self._uri(batch)
         try:

@@ -18,7 +18,7 @@ from moaa.context import Context
 from moaa.errors import CallError, RowRejected
 from moaa.progress.messages import log
 from moaa.recipe.schema import Model, Sampling
-from moaa.stages.batches import NOT_ASKED, UNEXPECTED, Batch, Kept, judgement_gaps
+from moaa.stages.batches import NO_ANSWER, NOT_ASKED, UNEXPECTED, Batch, Kept, judgement_gaps
 
 
 @dataclass(slots=True)
@@ -108,8 +108,9 @@ def set_up(run: BenchmarkRun, questions: str, judging: Mapping[str, Any], rules:
             dict(judging),
             who_is,
         ]
+        judged = tuple(run.answers[who] for who in match if who in run.answers)
         run.judgements[match] = Batch(
-            "judgements", name, match, made, ids, rules.limit, judgement_gaps
+            "judgements", name, match, made, ids, rules.limit, judgement_gaps, judged
         )
 
 
@@ -153,7 +154,7 @@ class Unit:
                 record = await batch.record(self.item.id)
                 if "rejected" in record:
                     rejected = record["rejected"]
-                    raise RowRejected(f"no answer of {who}", f"{rejected['reason']}")
+                    raise RowRejected(f"{NO_ANSWER} {who}", f"{rejected['reason']}")
                 given.append(_answers(record["row"]))
         entrants = tuple(self.run.entrants[who] for who in self.batch.who)
         match = Match(self.item, entrants, tuple(given), rules.controls, rules.run_program)

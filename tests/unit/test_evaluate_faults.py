@@ -17,7 +17,7 @@ from moaa.benchmarks.items import Item
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.chat.message import Ask
 from moaa.errors import ClusterError
-from moaa.stages.batches import UNEXPECTED
+from moaa.stages.batches import UNEXPECTED, Batch, judgement_gaps
 from tests.support.engine_server import EngineServer
 from tests.support.evaluated import MODELS, evaluated
 from tests.support.memory_store import MemoryStore
@@ -127,3 +127,12 @@ def test_an_error_that_is_not_about_the_benchmark_ends_the_stage(
 ) -> None:
     with pytest.raises(ClusterError, match="the cluster is away"):
         played(Gone, monkeypatch, tmp_path)
+
+
+def test_a_judgement_that_was_lost_with_its_answer_is_asked_for_again() -> None:
+    """An attempt that goes on asks again for the answer, so there may be one to judge."""
+    batch = Batch("judgements", "b", ("dpo", "base"), [], ("0", "1"), 0.5, judgement_gaps)
+    lost = {"rejected": {"reason": "no answer of dpo", "detail": UNEXPECTED}}
+    finished = {batch.unit("0"): lost, batch.unit("1"): {"row": {"p": 0.5}}}
+    assert batch.take_up(finished) == {batch.unit("0")}
+    assert batch.records == {"1": {"row": {"p": 0.5}}}

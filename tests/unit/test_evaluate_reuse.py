@@ -100,6 +100,26 @@ def test_the_same_model_under_another_name_is_not_asked_again(evaluation: Evalua
     assert texts(found, "smollm2-twin")
 
 
+def test_judgements_of_other_answers_are_not_found_again(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    """Answers that could not be saved are asked for again, and may be others. The judgements of the
+    first ones say nothing about them."""
+    other = evaluation.other("a")
+    evaluation.server.say = lambda body: "one" if body["model"] == "other" else None
+    evaluation.run(BASE_AND_OTHER, other)
+    for uri, _ in list(evaluation.store.list(f"{evaluation.store.root}/evaluation/answers")):
+        evaluation.store.delete(uri)
+    evaluation.server.say = lambda body: "a longer one" if body["model"] == "other" else None
+    ratings = benchmark(tmp_path, "mt_bench", QUESTIONS)
+    again, asked = evaluation.run(BASE_AND_OTHER, other, ratings)
+    new = [row["text"] for row in again.rows("answers") if row["model"] == "other"]
+    assert set(new) == {"a longer one"}
+    turns, contestants = 4, 2
+    answers, rating = len(PROMPTS) + turns, contestants * turns * 4
+    assert asked["smollm2"] == answers + rating + len(PROMPTS) * 9, "judgements of other answers"
+
+
 def benchmark(folder: Path, name: str, rows: list[dict[str, Any]]) -> str:
     (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return f'evaluate.benchmarks.{name}={{data: [{{source: "{folder}/{name}.jsonl"}}]}}'
