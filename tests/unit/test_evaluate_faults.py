@@ -17,7 +17,7 @@ from moaa.benchmarks.items import Item
 from moaa.benchmarks.table import BENCHMARKS
 from moaa.chat.message import Ask
 from moaa.errors import ClusterError
-from moaa.stages.batches import UNEXPECTED, Batch, judgement_gaps
+from moaa.stages.batches import UNEXPECTED, Batch, Kept, judgement_gaps
 from tests.support.engine_server import EngineServer
 from tests.support.evaluated import MODELS, evaluated
 from tests.support.memory_store import MemoryStore
@@ -136,3 +136,14 @@ def test_a_judgement_that_was_lost_with_its_answer_is_asked_for_again() -> None:
     finished = {batch.unit("0"): lost, batch.unit("1"): {"row": {"p": 0.5}}}
     assert batch.take_up(finished) == {batch.unit("0")}
     assert batch.records == {"1": {"row": {"p": 0.5}}}
+
+
+def test_saved_judgements_that_cannot_be_read_do_not_end_an_evaluation() -> None:
+    """They are asked for again, and the damaged ones stay where they are."""
+    store = MemoryStore()
+    batch = Batch("judgements", "b", ("dpo",), [], ("0",), 0.5, judgement_gaps)
+    store.put(f"{store.root}/evaluation/judgements/{batch.fingerprint}/manifest.json", b"{")
+    kept = Kept(store)
+    assert not kept.find(batch)
+    batch.keep("0", {"p": 0.5})
+    kept.keep(batch, "demo")
