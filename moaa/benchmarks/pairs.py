@@ -24,7 +24,14 @@ from moaa.judge import Judgement
 from moaa.plan.calls import judging
 from moaa.recipe.evaluation import JudgesMeasured
 from moaa.recipe.schema import Judge, Recipe
-from moaa.statistics import Estimate, binary_difference, mean, normal, pooled, share
+from moaa.statistics import (
+    Estimate,
+    clustered_binary_difference,
+    clustered_share,
+    mean,
+    normal,
+    pooled,
+)
 
 S = TypeVar("S", bound=JudgesMeasured)
 
@@ -150,6 +157,18 @@ def is_right(item: Item, row: Mapping[str, float | None]) -> bool:
     return for_a > 0 if item.given["better"] == "a" else for_a < 0
 
 
+def question_of(item: Item) -> str:
+    """Return the text that both answers reply to. A judge is right or wrong on its pairs together,
+    so intervals are clustered by it."""
+    return "\n\n".join(each["content"] for each in item.messages)
+
+
+def right_share(judged: Sequence[tuple[Item, Row]]) -> Estimate:
+    """Return the share of right pairs."""
+    right = [is_right(item, row) for item, row in judged]
+    return clustered_share(right, [question_of(item) for item, _ in judged])
+
+
 def accuracy_by(
     subsets: Iterable[str],
     name: str,
@@ -160,10 +179,10 @@ def accuracy_by(
     with each label. A subset without a pair has no score."""
     found = []
     for subset in subsets:
-        right = [is_right(i, row) for i, row in judged if not subset or subset in labels_of(i)]
-        if right:
-            rate = share(sum(right), len(right))
+        some = [(i, row) for i, row in judged if not subset or subset in labels_of(i)]
+        if some:
             about = {} if subset else not_judged(judged)
+            rate = right_share(some)
             found.append(Score(name, "accuracy", rate, "", subset, not subset, about))
     return found
 
@@ -190,42 +209,47 @@ def _variants(kind: str, given: Judge) -> list[tuple[str, Judge]]:
 
 
 def _figures(name: str, judged: Sequence[tuple[Item, Row]]) -> list[Score]:
-    first, pair_of, entropy, disagree = [], [], [], []
+    first, verdict_of, entropy = [], [], []
+    disagree, disagree_of = [], []
     for item, row in judged:
         orders = [p for p in (row["p_ab"], row["p_ba"]) if p is not None]
         for shown_first in row["orders"]:
             first.append(float(shown_first["p"] > 0.5) + 0.5 * (shown_first["p"] == 0.5))
-            pair_of.append(item.id)
+            verdict_of.append(question_of(item))
         entropy += [_bits(p) for p in orders]
         if len(orders) == 2:
             disagree.append(min(orders) < 0.5 < max(orders))
+            disagree_of.append(question_of(item))
     found = []
     if first:
-        bias = mean(first, pair_of)
+        bias = mean(first, verdict_of)
         found.append(Score(name, "verdicts for the answer shown first", bias))
-        found.append(Score(name, "entropy of a verdict", mean(entropy, pair_of, unit="bits")))
+        found.append(Score(name, "entropy of a verdict", mean(entropy, verdict_of, unit="bits")))
     if disagree:
-        found.append(Score(name, "orders that disagree", share(sum(disagree), len(disagree))))
-    again = [(is_right(item, row), is_right(item, row["injected"]))
+        found.append(Score(name, "orders that disagree", clustered_share(disagree, disagree_of)))
+    again = [(is_right(item, row), is_right(item, row["injected"]), question_of(item))
              for item, row in judged if row.get("injected")]  # fmt: skip
     if again:
-        before, after = zip(*again, strict=True)
+        before, after, of = zip(*again, strict=True)
+        lost = clustered_binary_difference(before, after, of)
         found += [
-            Score(name, "accuracy lost by injected text", binary_difference(before, after)),
-            Score(name, "accuracy of these pairs before", share(sum(before), len(before))),
-            Score(name, "accuracy with injected text", share(sum(after), len(after))),
+            Score(name, "accuracy lost by injected text", lost),
+            Score(name, "accuracy of these pairs before", clustered_share(before, of)),
+            Score(name, "accuracy with injected text", clustered_share(after, of)),
         ]
     return found
 
 
 def _agreement(one: str, other: str, played: Played) -> list[Score]:
     ours, theirs = (played.judgements.get((name,), {}) for name in (one, other))
-    both = [id for id in ours if id in theirs and None not in (ours[id]["p"], theirs[id]["p"])]
-    if not both:
-        return []
-    # A tie agrees half with either side.
-    same = [1 - abs(judge.hard_win(ours[id]["p"]) - judge.hard_win(theirs[id]["p"])) for id in both]
-    return [Score(one, "agreement", share(sum(same), len(same)), against=other)]
+    same, of = [], []
+    for item in played.items:
+        p, q = (rows.get(item.id, NOT_JUDGED)["p"] for rows in (ours, theirs))
+        if p is not None and q is not None:
+            # A tie agrees half with either side.
+            same.append(1 - abs(judge.hard_win(p) - judge.hard_win(q)))
+            of.append(question_of(item))
+    return [Score(one, "agreement", clustered_share(same, of), against=other)] if same else []
 
 
 def _bits(p: float) -> float:

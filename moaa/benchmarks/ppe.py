@@ -10,13 +10,19 @@ from typing import ClassVar, Final
 from moaa.artifacts.table import Row
 from moaa.benchmarks.benchmark import Score
 from moaa.benchmarks.items import Item
-from moaa.benchmarks.pairs import PairBenchmark, accuracy_by, combined, is_right, not_judged, pair
+from moaa.benchmarks.pairs import (
+    PairBenchmark,
+    accuracy_by,
+    combined,
+    not_judged,
+    pair,
+    right_share,
+)
 from moaa.benchmarks.rows import READ_FROM, DataRow, Name, read, refusal
 from moaa.chat.message import Message
 from moaa.errors import RecipeError
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
-from moaa.statistics import share
 
 BETTER: Final[Mapping[str, str]] = {"model_a": "a", "model_b": "b"}
 """The values of `winner` that are not a tie."""
@@ -112,9 +118,9 @@ class Ppe(PairBenchmark[evaluation.Ppe]):
         found = accuracy_by(("", "English"), name, votes, lambda item: (item.group,))
         sets = {}
         for of in SETS:
-            right = [is_right(item, row) for item, row in judged if item.group == of]
-            if right:
-                sets[of] = share(sum(right), len(right))
+            some = [(item, row) for item, row in judged if item.group == of]
+            if some:
+                sets[of] = right_share(some)
         if sets:
             mean = combined({of: (1.0, each) for of, each in sets.items()})
             about = not_judged(judged)

@@ -25,12 +25,13 @@ from moaa.benchmarks.pairs import (
     is_right,
     not_judged,
     pair,
+    right_share,
 )
 from moaa.benchmarks.rows import DataRow, Name, read, refusal
 from moaa.chat.message import Message
 from moaa.recipe import evaluation
 from moaa.recipe.schema import Recipe, Source
-from moaa.statistics import Estimate, mean, share
+from moaa.statistics import Estimate, share
 
 SECTIONS: Final[Mapping[str, Mapping[str, int]]] = {
     "Chat": {
@@ -156,10 +157,10 @@ class RewardBench(PairBenchmark[evaluation.RewardBench]):
 
     def _of_v1(self, section: str, judged: Sequence[tuple[Item, Row]]) -> Estimate:
         weights = SECTIONS[section]
-        subsets: dict[str, list[float]] = {}
+        subsets: dict[str, list[tuple[Item, Row]]] = {}
         for item, row in judged:
-            subsets.setdefault(item.given["subset"], []).append(float(is_right(item, row)))
-        return combined({key: (weights[key], mean(each)) for key, each in subsets.items()})
+            subsets.setdefault(item.given["subset"], []).append((item, row))
+        return combined({key: (weights[key], right_share(each)) for key, each in subsets.items()})
 
     def _of_v2(self, section: str, judged: Sequence[tuple[Item, Row]]) -> Estimate:
         prompts = by_prompt(judged)

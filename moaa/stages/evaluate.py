@@ -84,7 +84,7 @@ def content_of(
     )
 
 
-@stage(EVALUATE, part=part_of, content=content_of, schema=8)
+@stage(EVALUATE, part=part_of, content=content_of, schema=9)
 def evaluate(part: EvaluatePart, context: Context) -> None:
     """Let all contestants answer and the judges judge; write answers, judgements and scores."""
     rules = Rules(

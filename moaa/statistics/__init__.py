@@ -10,6 +10,7 @@ from moaa.statistics.logistic import logistic
 from moaa.statistics.multiple import holm
 from moaa.statistics.paired import (
     binary_difference,
+    clustered_binary_difference,
     clustered_share,
     difference,
     mcnemar,
@@ -44,6 +45,7 @@ __all__ = [
     "battle_rate",
     "binary_difference",
     "characters",
+    "clustered_binary_difference",
     "clustered_share",
     "detectable_difference",
     "difference",

@@ -109,6 +109,16 @@ def binary_difference(a: Sequence[bool], b: Sequence[bool], *, level: float = LE
     return within(net / n, low, high, n, "difference of shares", level)
 
 
+def clustered_binary_difference(
+    a: Sequence[bool], b: Sequence[bool], clusters: Sequence[Hashable]
+) -> Estimate:
+    """The share of true in `a` minus that in `b`, paired by item: with Agresti and Min's interval
+    if no two items are of one cluster, else with a clustered one."""
+    if len(set(clusters)) == len(clusters):
+        return binary_difference(a, b)
+    return difference(a, b, clusters)
+
+
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Return the exact two-sided p-value that `a` and `b` are equally often true, paired by item.
 

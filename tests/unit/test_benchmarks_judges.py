@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from moaa.benchmarks.benchmark import Played, Score
+from moaa.benchmarks.items import Item
 from moaa.benchmarks.judge_bench import JudgeBench
 from moaa.benchmarks.judgements import members_of, name_of
 from moaa.benchmarks.pairs import INJECTION
@@ -188,3 +191,27 @@ def test_numbers_of_two_judges_of_the_same_models_never_share_a_name(
     names = [each.name for each in judge_bench(*chosen).entrants()]
     assert len(set(names)) == len(names)
     assert f"strict{named}" in names
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "agreement", "orders that disagree"])
+def test_pairs_of_one_question_do_not_make_an_interval_narrower(metric: str) -> None:
+    """PPE has five pairs of most questions: a judge that is wrong on one is wrong on the others."""
+    benchmark = judge_bench(judges='["mixture"]', injected=0)
+    once = [item for item in benchmark.items(rows()) if item.given["better"] == "a"]
+    copies = [replace(item, id=f"{item.id}/{k}") for item in once for k in range(5)]
+
+    def found(items: Sequence[Item]) -> Score:
+        by_judge: dict[tuple[str, ...], Any] = {}
+        for who, firm in (("one", 0.4), ("other", 0.6)):
+            by_judge[who,] = {
+                each.id: {"p": ab / 2 + 0.4, "p_ab": ab, "p_ba": 0.8, "orders": []}
+                for each in items
+                for ab in [0.9 if fraction(each.id.split("/")[0]) < firm else 0.02]
+            }
+        scores = benchmark.scores(Played(items, ("one", "other"), {}, by_judge))
+        return next(each for each in scores if each.metric == metric and not each.subset)
+
+    single, five = found(once).estimate, found(copies).estimate
+    assert five.value == pytest.approx(single.value)
+    assert five.n == 5 * single.n
+    assert five.high - five.low == pytest.approx(single.high - single.low, rel=0.15)
