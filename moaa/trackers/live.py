@@ -36,6 +36,7 @@ class Live:
         """`about` is an entry without numbers; its time is that of the first steps."""
         self._about, self._store, self._every_s = about, store, every_s
         self._points: list[Scalar] = []
+        self._known: set[tuple[str, int]] = set()
         self._told = dict.fromkeys(range(len(trackers)), 0)
         """For each tracker: how many points it has."""
         self._failed: set[int] = set()
@@ -45,14 +46,16 @@ class Live:
         self._thread = threading.Thread(target=self._run, name="moaa-trackers", daemon=True)
 
     def point(self, step: int, values: Mapping[str, object], part: str = "") -> None:
-        """Take the numbers of one step."""
+        """Take the numbers of one step. A training that resumes repeats steps: the first ones stay,
+        as trackers have them already."""
         found = [
             Scalar(f"{self._about.stage}/{part}{name}", step, float(value))
             for name, value in values.items()
             if isinstance(value, int | float) and math.isfinite(value)
         ]
         with self._lock:
-            self._points += found
+            self._points += [each for each in found if (each.name, each.step) not in self._known]
+            self._known |= {(each.name, each.step) for each in found}
 
     def __enter__(self) -> Self:
         self._thread.start()

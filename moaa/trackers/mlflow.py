@@ -17,13 +17,16 @@ RUN_TAG: Final = "moaa.run"
 
 
 def write(entry: TrackerEntry, server: Server, project: str) -> None:
-    """Log the entry. Logging an entry again changes nothing: times and steps are the same."""
+    """Log the entry: the steps that the run does not have yet. MLflow keeps a step twice if it comes
+    with another time, as after a stage that was stopped and goes on."""
     experiment = _experiment(server, project)
     run = _run(server, experiment, entry)
     milliseconds = int(entry.made_s * 1000)
+    there = {name: _steps(server, run, name) for name in {_name(s.name) for s in entry.scalars}}
     metrics = [
         {"key": _name(name), "value": value, "timestamp": milliseconds, "step": step}
         for name, step, value in entry.scalars
+        if step not in there[_name(name)]
     ]
     tags = [{"key": _name(key), "value": value[:5000]} for key, value in entry.tags.items()]
     for batch in _batches(metrics) or [[]]:
@@ -59,6 +62,23 @@ def _run(server: Server, experiment: str, entry: TrackerEntry) -> str:
         "tags": [{"key": RUN_TAG, "value": entry.run_id}],
     }
     return str(server.ask("runs/create", body)["run"]["info"]["run_id"])
+
+
+def _steps(server: Server, run: str, metric: str) -> set[int]:
+    """Return the steps of a metric that the run has."""
+    found: set[int] = set()
+    query = {"run_id": run, "metric_key": metric}
+    while True:
+        try:
+            page = server.ask("metrics/get-history", query=query)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:  # how early servers say that the run has no such metric
+                raise
+            return found
+        found |= {int(each.get("step", 0)) for each in page.get("metrics", ())}
+        if not (token := page.get("next_page_token")):
+            return found
+        query["page_token"] = token
 
 
 def _name(text: str) -> str:

@@ -34,11 +34,24 @@ class Mlflow:
         self.redirect = ""
 
     def get(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+        if path.endswith("/metrics/get-history"):
+            return self.history(query["metric_key"][0], query.get("page_token", ["0"])[0])
         assert path.endswith("/experiments/get-by-name")
         name = query["experiment_name"][0]
         if name not in self.experiments:
             return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST"}
         return 200, {"experiment": {"experiment_id": self.experiments[name]}}
+
+    def history(self, name: str, start: str) -> tuple[int, Any]:
+        """The points of a metric, in pages of 1,000."""
+        points = sorted((each for each in self.metrics if each[0] == name), key=lambda m: m[2])
+        if not points:
+            return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST"}
+        page = points[int(start) : int(start) + 1000]
+        found: dict[str, Any] = {"metrics": [{"key": m[0], "step": m[2]} for m in page]}
+        if int(start) + 1000 < len(points):
+            found["next_page_token"] = str(int(start) + 1000)
+        return 200, found
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
         match path.removeprefix("/api/2.0/mlflow/"):
@@ -136,6 +149,23 @@ def test_steps_are_told_while_a_training_goes_on_and_not_again_at_its_end() -> N
     assert fake.tags["dpo.artifact"] == "s3://moaa/demo/dpo/f1"
     assert not early.keys() & store.objects.keys(), "one file took the place of the other"
     assert len(store.objects) == 1
+
+
+def test_a_stage_that_is_stopped_and_goes_on_tells_no_step_twice() -> None:
+    """The next attempt has another time, and repeats the steps since the last checkpoint."""
+    fake = Mlflow()
+    with serving(fake) as url:
+        tracker = [Tracker(kind="mlflow", url=url)]
+        for attempt, steps in enumerate(((1, 2, 3), (2, 3, 2, 4))):
+            about = replace(ENTRY, scalars=(), tags={}, made_s=ENTRY.made_s + attempt)
+            live = trackers.Live(tracker, about, STORE, every_s=0.01)
+            with live:
+                for step in steps:
+                    live.point(step, {"loss": 1 / step + attempt})
+                until(lambda last=steps[-1]: any(m[2] == last for m in fake.metrics))
+        told = tuple(Scalar("dpo/loss", step, 1 / step) for step in (1, 2, 3, 4))
+        assert not live.rest(replace(ENTRY, scalars=told, made_s=ENTRY.made_s + 9))
+    assert sorted(step for _, _, step, _ in fake.metrics) == [1, 2, 3, 4]
 
 
 def test_a_tracker_that_is_away_in_between_gets_all_in_the_end(
