@@ -226,5 +226,6 @@ class Kept:
                         facts={"who": list(batch.who), "lost": len(batch.lost)},
                     )
                 )
-        except (StoreError, ArtifactError) as error:  # the next evaluation asks again; this one is complete
+        except (StoreError, ArtifactError) as error:
+            # The next evaluation asks again; this one is complete.
             log.warning(f"{uri} was not saved for later evaluations: {error}")
