@@ -17,8 +17,8 @@ RUN_TAG: Final = "moaa.run"
 
 
 def write(entry: TrackerEntry, server: Server, project: str) -> None:
-    """Log the entry: the steps that the run does not have yet. MLflow keeps a step twice if it comes
-    with another time, as after a stage that was stopped and goes on."""
+    """Log the entry: the steps that the run does not have yet. MLflow keeps a step twice if it has
+    another time, as after a stage that was stopped and goes on."""
     experiment = _experiment(server, project)
     run = _run(server, experiment, entry)
     milliseconds = int(entry.made_s * 1000)
