@@ -96,6 +96,20 @@ def by_scores(scores: Sequence[float | None]) -> Ranking:
     return Ranking(tuple(order), *(tuple(wins),) * 3)
 
 
+def best(ranking: Ranking) -> int:
+    """Return the best answer. Raises `RowRejected` if another one may be, depending on an order
+    that could not be judged."""
+    first, *others = ranking.order
+    for other in others:
+        if not ranking.sure(first, other):
+            raise RowRejected(
+                UNDECIDED,
+                f"answer {first} would be the best, but orders of answer {other} that could not be "
+                "judged may change that",
+            )
+    return first
+
+
 def pair(
     ranking: Ranking, min_margin: float = 0.0, choosable: Collection[int] | None = None
 ) -> Pair | None:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from moaa import preference
 from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.errors import CallError, RowRejected
@@ -59,7 +60,8 @@ def best(
     """Return what answers with the best of the last layer's proposals and the aggregator's answer.
 
     The aggregator's answer becomes the last of the proposals. A text that `max_tokens` cut may be
-    the best only if `cut_answers` is `keep`, or if all are cut.
+    the best only if `cut_answers` is `keep`, or if all are cut. Raises `RowRejected` if the best
+    one depends on a verdict that is missing.
     """
 
     async def answer(history: Sequence[Message]) -> Answer:
@@ -79,7 +81,7 @@ def best(
         if len(candidates) > 1:
             texts = [each.text for each in candidates]
             labels = await labeller(f"{conversation} {len(history)}", history, texts, ask)
-            chosen = candidates[labels.ranking.order[0]]
+            chosen = candidates[preference.best(labels.ranking)]
         layers = (*made.layers, (own,))
         return replace(made, text=chosen.text, finish_reason=chosen.finish_reason, layers=layers)
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from moaa.artifacts import Artifact, Draft, Output
-from moaa.chat.message import Message
-from moaa.errors import RecipeError
+from moaa.chat.message import Choice, Message, Reply
+from moaa.errors import RecipeError, RowRejected
+from moaa.judge import Judgement
 from moaa.labellers import Labels
 from moaa.mixture import turn_by_turn
 from moaa.plan.calls import of_generate, of_sft
@@ -134,14 +135,33 @@ def test_the_best_answer_is_the_labellers() -> None:
     assert events["best answer: thorough"] == chosen["the longest answer of all"]
 
 
+@pytest.mark.parametrize("second_order", [0.8, None])
+async def test_the_best_answer_does_not_depend_on_a_missing_verdict(
+    second_order: float | None,
+) -> None:
+    """As for the pairs of `label`."""
+
+    async def lossy(*given: Any, **more: Any) -> Labels:
+        return Labels.of_judgements(2, [Judgement(0, 1, 0.9, second_order, ())])
+
+    async def ask(model: str, *given: Any, **more: Any) -> Reply:
+        return Reply((Choice(f"by {model}"),))
+
+    mixture = Mixture.model_validate({"proposers": [{"model": "p"}], "aggregator": {"model": "a"}})
+    answer = best(mixture, lossy, "1", ask)
+    if second_order:
+        assert (await turn_by_turn(answer, None, ["q"])).turns[0].text == "by a"
+    else:
+        with pytest.raises(RowRejected, match="depends on a missing verdict"):
+            await turn_by_turn(answer, None, ["q"])
+
+
 async def test_a_cut_answer_is_not_the_best_if_another_is_whole() -> None:
     class Longest:
         async def __call__(
             self, prompt: str, query: Sequence[Message], answers: Sequence[str], ask: Any
         ) -> Labels:
             return Labels.of_scores([float(len(answer)) for answer in answers])
-
-    from moaa.chat.message import Choice, Reply
 
     async def ask(model: str, *given: Any, **more: Any) -> Reply:
         cut = model == "long"
