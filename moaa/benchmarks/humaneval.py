@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import ClassVar, Final
 
 from moaa.artifacts.table import Row
@@ -19,6 +20,7 @@ INSTRUCTION: Final = (
     "Complete this Python function. Answer with the whole function and the imports that it needs, "
     "in one block of code.\n\n```python\n{prompt}```"
 )
+_FUTURE: Final = re.compile(r"^from __future__ import [\w, ]+$", re.MULTILINE)
 _BLOCK: Final = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -52,6 +54,7 @@ class HumanEval(Reasons[reasoning.HumanEval]):
     main: ClassVar[str] = "pass@1"
     row: ClassVar[type[DataRow]] = Function
     runs_programs: ClassVar[bool] = True
+    schema: ClassVar[int] = 2
 
     def identity(self, doc: Doc) -> str:
         """Return its number: `HumanEval/0`."""
@@ -83,17 +86,20 @@ def program(doc: Doc, text: str) -> str:
 
     The prompt comes first. It has imports and helpers, and a function head that the answer's
     function replaces. An answer without the function is taken as the rest of the prompt's function.
+    Before the prompt is only what Python allows nowhere else: imports from `__future__`.
     """
     code = code_of(text, doc["entry_point"])
-    return f"{doc['prompt']}\n{code}\n\n{doc['test']}\n\ncheck({doc['entry_point']})\n"
+    future = "".join(f"{line}\n" for line in _FUTURE.findall(code))
+    code = _FUTURE.sub("", code)
+    return f"{future}{doc['prompt']}\n{code}\n\n{doc['test']}\n\ncheck({doc['entry_point']})\n"
 
 
 def code_of(text: str, function: str) -> str:
     """Return the code of an answer: the last block that defines the function, else the first block,
-    else the whole text."""
+    else the whole text. A block in a list is indented as a whole: the function is not."""
     blocks = _BLOCK.findall(text)
     defines = re.compile(rf"^\s*(async\s+)?def\s+{re.escape(function)}\b", re.MULTILINE)
     found: list[str] = [block for block in blocks if defines.search(block)]
     if found:
-        return found[-1]
+        return textwrap.dedent(found[-1])
     return str(blocks[0]) if blocks else text

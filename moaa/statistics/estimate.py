@@ -15,6 +15,7 @@ RANGES = {
     "difference of shares": (-1.0, 1.0),
     "rating": (1.0, 10.0),
     "difference of ratings": (-9.0, 9.0),
+    "bits": (0.0, 1.0),
     "tokens": (0.0, math.inf),
     "characters": (0.0, math.inf),
 }

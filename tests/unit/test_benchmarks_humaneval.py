@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ BENCHMARK = HumanEval(Settings(), load_file(RECIPES / "demo.yaml").recipe)
         (f"```\nprint(1)\n```\nThen:\n```py\n{RIGHT}```", "passed"),
         (RIGHT, "passed"),
         ("    return [each + each for each in items]", "passed"),  # the rest of the function
+        (f"```python\nfrom __future__ import annotations\n\n{RIGHT}```", "passed"),
+        (f"1. So:\n\n   ```python\n{textwrap.indent(RIGHT, '   ')}   ```", "passed"),
         ("```python\ndef double(items):\n    return items\n```", "AssertionError"),
         ("I cannot do that.", "SyntaxError"),
         ("", "AssertionError"),  # the prompt's own function gives None
