@@ -182,7 +182,9 @@ def _model(recipe: Recipe, name: str, source: str) -> str:
     if known:
         return dump(known.model_dump(mode="json", exclude_defaults=True), flow=True)
     if source.startswith(("http://", "https://")):
-        return dump({"source": name, "endpoint": {"url": source}}, flow=True)
+        # The address is all that is known of such a model: answers of one server must not be
+        # those of another, though both models have the same name.
+        return dump({"source": source, "endpoint": {"url": source, "model": name}}, flow=True)
     target = recipe.models[recipe.target].model_dump(mode="json", exclude_defaults=True)
     like = {key: target[key] for key in LIKE_TARGET if key in target}
     return dump({"source": source, **like}, flow=True)

@@ -62,6 +62,25 @@ def test_named_models_are_measured_beside_the_base(
     assert "production" in capsys.readouterr().out
 
 
+def test_answers_of_one_server_never_serve_another_of_the_same_name(
+    sets: list[str], tmp_path: Path
+) -> None:
+    with EngineServer("smollm2", "candidate") as one, EngineServer("candidate") as two:
+        sets.append(f"models.smollm2.endpoint={{url: '{one.url}'}}")
+        for server, says in ((one, "from one"), (two, "from two")):
+            server.say = lambda body, says=says: says if body["model"] == "candidate" else None
+            evaluation.evaluate(DEMO, sets, [f"candidate={server.url}"])
+    store = Store.of(None)  # type: ignore[arg-type]
+    answered = {
+        tuple(row["record"]["row"]["answers"][0]["text"] for row in batch.rows())
+        for uri, _ in store.list(f"{store.root}/evaluation/answers")
+        if uri.endswith("/manifest.json")
+        for batch in [Artifact.open(store, uri.removesuffix("/manifest.json"))]
+        if batch.manifest.facts["who"] == ["candidate"]
+    }
+    assert answered == {("from one",) * 2, ("from two",) * 2}
+
+
 def test_fields_of_a_named_model_are_set_beside_it(
     sets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
