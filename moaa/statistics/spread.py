@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from moaa.statistics.estimate import Estimate, normal, quantile, within
+from moaa.statistics.estimate import Estimate, normal, quantile, range_of, within
 from moaa.statistics.rates import wilson
 
 
@@ -15,14 +15,19 @@ def without_spread(value: float, n: int, independent: int, unit: str, level: flo
     """Return the estimate of `n` values of which `independent` clusters have the same mean `value`.
 
     A share gets Wilson's interval, a difference of shares Agresti and Min's: both for as many items
-    as there are clusters. In another unit the interval has no width.
+    as there are clusters. A value at an end of its range (only the best ratings) is like a share of
+    0 or 1 and gets Wilson's too. Any other interval has no width.
     """
-    if unit == "share":
-        low, high = wilson(value * independent, independent, quantile(level))
-        return Estimate(value, low, high, n, unit, level)
+    first, last = range_of(unit)
     if unit == "difference of shares":
         net, squares = value * independent, value * value * independent
         return within(value, *agresti_min(net, squares, independent, level), n, unit, level)
+    if unit == "share" or (value in (first, last) and math.isfinite(last)):
+        size = last - first
+        share = (value - first) / size
+        ends = wilson(share * independent, independent, quantile(level))
+        low, high = (first + size * end for end in ends)
+        return Estimate(value, min(low, value), max(high, value), n, unit, level)
     return normal(value, 0.0, n, unit, level)
 
 

@@ -184,3 +184,16 @@ def test_the_mean_of_strata_of_a_few_items_covers_the_truth(n: int) -> None:
         value, error, _ = pooled((1.0, mean(row.astype(float))) for row in right)
         inside += abs(value - truth) <= 1.96 * error
     assert inside / 300 > 0.92
+
+
+@pytest.mark.parametrize(
+    ("ratings", "low", "high"),
+    [([10.0] * 5, 6.0, 10.0), ([1.0] * 5, 1.0, 5.0), ([10.0] * 80, 9.5, 10.0)],
+)
+def test_only_the_best_or_the_worst_ratings_do_not_prove_the_next_one(
+    ratings: list[float], low: float, high: float
+) -> None:
+    found = mean(ratings, unit="rating")
+    assert found.low == pytest.approx(low, abs=0.15)
+    assert found.high == pytest.approx(high, abs=0.15)
+    assert found.low < found.high
