@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from moaa.errors import RecipeError
 from moaa.pipelines import incluster, runner_job
 from moaa.recipe.load import Loaded, load_text
 from moaa.store import Store
+from tests.support.engine_answers import Body
 from tests.support.engine_server import EngineServer
 from tests.support.kube_server import KubeServer
 from tests.support.memory_store import MemoryStore
@@ -62,13 +64,17 @@ def test_named_models_are_measured_beside_the_base(
     assert "production" in capsys.readouterr().out
 
 
+def _candidate_says(text: str, body: Body) -> str | None:
+    return text if body["model"] == "candidate" else None
+
+
 def test_answers_of_one_server_never_serve_another_of_the_same_name(
     sets: list[str], tmp_path: Path
 ) -> None:
     with EngineServer("smollm2", "candidate") as one, EngineServer("candidate") as two:
         sets.append(f"models.smollm2.endpoint={{url: '{one.url}'}}")
         for server, says in ((one, "from one"), (two, "from two")):
-            server.say = lambda body, says=says: says if body["model"] == "candidate" else None
+            server.say = partial(_candidate_says, says)
             evaluation.evaluate(DEMO, sets, [f"candidate={server.url}"])
     store = Store.of(None)  # type: ignore[arg-type]
     answered = {

@@ -133,7 +133,7 @@ def test_a_judgement_that_was_lost_with_its_answer_is_asked_for_again() -> None:
     """An attempt that goes on asks again for the answer, so there may be one to judge."""
     batch = Batch("judgements", "b", ("dpo", "base"), [], ("0", "1"), 0.5, judgement_gaps)
     lost = {"rejected": {"reason": "no answer of dpo", "detail": UNEXPECTED}}
-    finished = {batch.unit("0"): lost, batch.unit("1"): {"row": {"p": 0.5}}}
+    finished: dict[str, Any] = {batch.unit("0"): lost, batch.unit("1"): {"row": {"p": 0.5}}}
     assert batch.take_up(finished) == {batch.unit("0")}
     assert batch.records == {"1": {"row": {"p": 0.5}}}
 
