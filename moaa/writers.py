@@ -1,6 +1,7 @@
 """Who writes the answers of the SFT data, instead of the mixture (the paper's ablations).
 
 alone     one model, turn by turn: a teacher, or one of the proposers
+each_of   all proposers, for a conversation of each
 drawn     one of the proposers, drawn for each conversation
 best      the best of the proposals and the aggregator's answer, by a labeller
 original  the answers in the data set
@@ -17,7 +18,16 @@ from moaa.chat.controls import KNOWN, Controls
 from moaa.chat.message import Ask, Message
 from moaa.errors import CallError, RowRejected
 from moaa.labellers import Labeller
-from moaa.mixture import Answer, Conversation, Proposal, Respond, as_member, respond, turn_by_turn
+from moaa.mixture import (
+    Answer,
+    Conversation,
+    Proposal,
+    Respond,
+    as_member,
+    respond,
+    turn_by_turn,
+    with_distinct_keys,
+)
 from moaa.recipe import Member, Mixture
 from moaa.recipe.method import CutAnswers
 
@@ -26,7 +36,7 @@ NO_ORIGINAL = "no answer in the data set"
 
 def alone(member: Member, ask: Ask) -> Respond:
     """Return what answers with this member alone. Its answer is also the only proposal."""
-    sampling = member.sampling.model_copy(update={"n": 1})
+    sampling = once(member).sampling
 
     async def answer(history: Sequence[Message]) -> Answer:
         try:
@@ -41,6 +51,17 @@ def alone(member: Member, ask: Ask) -> Respond:
         return Answer(text, choice.finish_reason, ((only,),))
 
     return answer
+
+
+def once(member: Member) -> Member:
+    """Return the member with one answer to a call."""
+    return member.model_copy(update={"sampling": member.sampling.model_copy(update={"n": 1})})
+
+
+def each_of(proposers: Sequence[Member]) -> list[Member]:
+    """Return the proposers as they all answer one conversation, each in calls of its own: equal
+    ones (Self-MoA) would else share one answer."""
+    return list(with_distinct_keys([once(member) for member in proposers]))
 
 
 def drawn(proposers: Sequence[Member], conversation: str) -> Member:

@@ -124,7 +124,7 @@ async def proposals_of_layer(
     patience: Patience | None = None,
 ) -> tuple[tuple[Proposal, ...], tuple[LeftOut, ...]]:
     """Return the same as `propose`, asked through `consult`, and within the patience if given."""
-    asked = list(_with_distinct_keys(members))
+    asked = list(with_distinct_keys(members))
     answers = [_proposals_of(member, messages, consult, layer) for member in asked]
     if patience is None:
         found = await together(answers)
@@ -143,7 +143,7 @@ def _names(member: Member) -> list[str]:
     return [member.label] if n == 1 else [f"{member.label}#{at}" for at in range(1, n + 1)]
 
 
-def _with_distinct_keys(members: Sequence[Member]) -> Iterator[Member]:
+def with_distinct_keys(members: Sequence[Member]) -> Iterator[Member]:
     """Yield the members in order. An exact duplicate (same model, persona and sampling) gets a
     `Redraw` sampling, so that its call has its own journal key and seed."""
     seen: Counter[tuple[str, str, Sampling]] = Counter()

@@ -87,7 +87,8 @@ def _write_of(part: GeneratePart, context: Context) -> Write:
             return {"reason": error.reason, "detail": f"{member.label}: {error.detail}"}
 
     async def by_all(row: Row, ask: Ask) -> Row:
-        made = await together(own_of(row, member, ask) for member in part.writers)
+        members = writers.each_of(part.writers)
+        made = await together(own_of(row, member, ask) for member in members)
         conversations = [each for each in made if "turns" in each]
         lost = [each for each in made if "turns" not in each]
         if not conversations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -106,6 +107,15 @@ def test_all_proposers_give_a_conversation_each() -> None:
         "p0.2": ["thorough 2", "thorough 4"],
         "p0.3": ["creative 2", "creative 4"],
     }
+
+
+def test_equal_proposers_give_a_conversation_each_from_calls_of_their_own() -> None:
+    """Self-MoA: one model under several names. A shared answer would be the same data twice."""
+    number = count()
+    equal = "generate.mixture.proposers=[{model: smollm2, name: one}, {model: smollm2, name: two}]"
+    rows, server, _ = made("generate.source=all", equal, say=lambda body: f"{next(number)}")
+    assert len(server.requests) == 2 * 2 * PROMPTS
+    assert len({answers(row)[0] for row in rows}) == len(rows) == 2 * PROMPTS
 
 
 def test_a_proposer_without_an_answer_costs_its_own_conversation_only() -> None:
