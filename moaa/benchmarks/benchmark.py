@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from moaa.artifacts.table import Row
 from moaa.benchmarks.data import digest, evenly
@@ -135,6 +135,12 @@ class Benchmark(ABC, Generic[S]):
         """Where the questions and their companions (the baseline's answers, …) are. Empty: it uses
         the held-out prompts of the run."""
         return getattr(self.settings, "data", ()) or self.published
+
+    @property
+    def judged_with(self) -> Mapping[str, Any]:
+        """The settings that decide its judgements, besides its questions and its judge; none that
+        has its default. Judgements are found again only with the same ones."""
+        return {}
 
     def entrants(self) -> list[Entrant]:
         """Its own entrants: the judges that it measures. Empty: the recipe's contestants."""

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from moaa import judge
 from moaa.artifacts.table import Row
@@ -58,6 +58,13 @@ class PairBenchmark(Benchmark[S]):
     """The mean number of pairs of a question."""
     measures: ClassVar[Literal["models", "judges"]] = "judges"
     table: ClassVar[TableName] = "verdicts"
+
+    @property
+    def judged_with(self) -> Mapping[str, Any]:
+        """The share of pairs that are judged again."""
+        default = type(self.settings).model_fields["injected"].default
+        injected = self.settings.injected
+        return {} if injected == default else {"injected": injected}
 
     def entrants(self) -> list[Entrant]:
         """The judges in `judges`, each once."""

@@ -105,7 +105,7 @@ def set_up(run: BenchmarkRun, questions: str, judging: Mapping[str, Any], rules:
             questions,
             run.benchmark.schema,
             texts,
-            dict(judging),
+            {**judging, **run.benchmark.judged_with},
             who_is,
         ]
         judged = tuple(run.answers[who] for who in match if who in run.answers)

@@ -238,3 +238,17 @@ def test_a_benchmark_with_a_sampling_of_its_own_does_not_depend_on_that_of_the_e
     assert asked["smollm2"] > 0
     _, asked = evaluation.run(*sets, "evaluate.sampling.temperature=0.5")
     assert asked == {}
+
+
+def test_another_share_of_injected_text_is_another_measurement(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    sets = (ONE, "evaluate.benchmarks={head_to_head: null}")
+    sets = (*sets, benchmark(tmp_path, "judge_bench", PAIRS))
+    for share in (0, 1):
+        given = f"evaluate.benchmarks.judge_bench.injected={share}"
+        found, asked = evaluation.run(*sets, given)
+        assert asked["smollm2"] > 0
+    scores = found.manifest.facts["benchmarks"]["judge_bench"]["scores"]
+    counts = {each["n"] for each in scores if each["metric"] == "accuracy with injected text"}
+    assert counts == {len(PAIRS)}
