@@ -79,9 +79,10 @@ class Live:
             if tracker.kind == "tensorboard":
                 heard = set()  # one complete file replaces the other
             left = tuple(each for each in entry.scalars if (each.name, each.step) not in heard)
-            failed += write([tracker], replace(entry, scalars=left), self._store)
-            if tracker.kind == "tensorboard":
-                tensorboard.remove(self._about, self._store)
+            missed = write([tracker], replace(entry, scalars=left), self._store)
+            failed += missed
+            if tracker.kind == "tensorboard" and not missed:
+                tensorboard.remove_others(entry, self._store)
         return failed
 
     def _run(self) -> None:

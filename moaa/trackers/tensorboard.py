@@ -25,15 +25,20 @@ def write(entry: TrackerEntry, store: Store) -> None:
     store.put(_address(entry, store), event_file(entry))
 
 
-def remove(entry: TrackerEntry, store: Store) -> None:
-    """Delete the entry's event file, if possible: another one replaces it."""
+def remove_others(entry: TrackerEntry, store: Store) -> None:
+    """Delete the stage's other event files, if possible: this entry's file is complete. Those of
+    attempts that were stopped would show their steps a second time."""
     with suppress(StoreError):
-        store.delete(_address(entry, store))
+        found = (uri for uri, _ in store.list(f"{_folder(entry, store)}/"))
+        store.delete(*(uri for uri in found if uri != _address(entry, store)))
 
 
 def _address(entry: TrackerEntry, store: Store) -> str:
-    folder = f"{store.root}/tensorboard/{entry.run_id}/{entry.stage}"
-    return f"{folder}/events.out.tfevents.{int(entry.made_s)}.moaa"
+    return f"{_folder(entry, store)}/events.out.tfevents.{int(entry.made_s)}.moaa"
+
+
+def _folder(entry: TrackerEntry, store: Store) -> str:
+    return f"{store.root}/tensorboard/{entry.run_id}/{entry.stage}"
 
 
 def event_file(entry: TrackerEntry) -> bytes:

@@ -80,6 +80,20 @@ def test_event_files_lie_below_the_run_and_are_written_once() -> None:
     assert uri.startswith("s3://moaa/demo/tensorboard/run-1/dpo/events.out.tfevents.")
 
 
+def test_event_files_of_attempts_that_were_stopped_are_replaced_by_the_complete_one() -> None:
+    store: Any = MemoryStore("s3://moaa/demo")
+    tracker = [Tracker(kind="tensorboard")]
+    for attempt in range(2):
+        about = replace(ENTRY, made_s=ENTRY.made_s - 100 + attempt)
+        assert not trackers.write(tracker, about, store)
+    other = replace(ENTRY, stage="sft")
+    assert not trackers.write(tracker, other, store)
+    assert not trackers.Live(tracker, about, store).rest(ENTRY)
+    files = {uri.removeprefix("s3://moaa/demo/tensorboard/run-1/") for uri in store.objects}
+    name = f"events.out.tfevents.{int(ENTRY.made_s)}.moaa"
+    assert files == {f"dpo/{name}", f"sft/{name}"}
+
+
 STORE: Any = MemoryStore("s3://moaa/demo")
 
 
