@@ -10,6 +10,7 @@ from moaa.recipe.schema import Dpo, Part, Recipe
 from moaa.stage import Context, stage
 from moaa.stages.table import DPO
 from moaa.stages.training import template_args, train
+from moaa.weights import content
 
 
 class DpoPart(Part):
@@ -32,7 +33,12 @@ def part_of(recipe: Recipe) -> DpoPart:
     return DpoPart(dpo=recipe.dpo, template_args=template_args(recipe))
 
 
-@stage(DPO, part=part_of, schema=2)
+def content_of(recipe: Recipe, *_: object) -> dict[str, str]:
+    """Return the current content of the file with the target's chat template."""
+    return content.of_template(recipe)
+
+
+@stage(DPO, part=part_of, content=content_of, schema=2)
 def dpo(part: DpoPart, context: Context) -> None:
     """Train the SFT model, which is also the reference. `moaa/train/run.py` does the training."""
     train(

@@ -127,12 +127,14 @@ def contestants_of(
     """
     recipe = context.recipe
     served = {name: recipe.models[name] for name in sorted(part.models)}
+    # What is trained is served with the target's arguments.
+    files = {key: held for key, held in context.content.items() if _is_file(key, part.target)}
     found: dict[str, Entrant] = {}
     for name in part.contestants:
         if name in ("sft", "dpo"):
             if artifact := context.inputs.get(name):
                 asked, served[asked] = tuned(recipe.models[part.target], part.target, artifact)
-                identity = {**served[asked].identity(), "source": artifact.fingerprint}
+                identity = {**served[asked].identity(), "source": artifact.fingerprint, **files}
                 found[name] = Entrant(name, identity, model=asked)
         elif name == "mixture":
             assert part.mixture
@@ -146,7 +148,7 @@ def contestants_of(
         version = production_version.opened(context.store, uri)
         asked = f"{part.target}+{PRODUCTION}"
         _, served[asked] = tuned(recipe.models[part.target], part.target, version.artifact)
-        identity = {**served[asked].identity(), "source": version.model}
+        identity = {**served[asked].identity(), "source": version.model, **files}
         # Before the trained ones: the later of a pair gives the name, `dpo against production`.
         named = list(found.items())
         named.insert(1, (PRODUCTION, Entrant(PRODUCTION, identity, model=asked)))
@@ -167,7 +169,12 @@ def _identity(models: frozenset[str] | set[str], context: Context) -> dict[str, 
 
 
 def _is_of(key: str, model: str) -> bool:
-    return key == f"models.{model}" or key.startswith(f"models.{model}: ")
+    return key == f"models.{model}" or _is_file(key, model)
+
+
+def _is_file(key: str, model: str) -> bool:
+    """Return whether it is a file in the model's engine arguments."""
+    return key.startswith(f"models.{model}: ")
 
 
 def _run_of(

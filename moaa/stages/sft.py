@@ -29,9 +29,9 @@ def part_of(recipe: Recipe) -> SftPart:
 
 
 def content_of(recipe: Recipe, store: Store, *_: object) -> dict[str, str]:
-    """Return the current content of the target's source."""
+    """Return the current content of the target's source, and of the file with its chat template."""
     held = content.of_source(recipe.models[recipe.target], store)
-    return {f"models.{recipe.target}": held} if held else {}
+    return ({f"models.{recipe.target}": held} if held else {}) | content.of_template(recipe)
 
 
 @stage(SFT, part=part_of, content=content_of, schema=2)

@@ -26,6 +26,8 @@ from moaa.weights.revisions import commit, is_commit
 
 NAMES_A_MODEL: Final = ("--tokenizer", "--hf-config-path")
 """Engine arguments that name another model: a hub id, or a folder."""
+TEMPLATE: Final = "--chat-template"
+"""The engine argument with a chat template: a path, or the text itself."""
 
 
 def of_asked(recipe: Recipe, names: Collection[str], store: Store) -> dict[str, str]:
@@ -60,6 +62,16 @@ def of_source(model: Model, store: Store) -> str | None:
         return commit(model.source, model.revision, "model")
     path = Path(model.source).expanduser()
     return digest(path) if path.exists() else None
+
+
+def of_template(recipe: Recipe) -> dict[str, str]:
+    """Return the content of the file with the target's chat template, if it is given as one: its
+    text is what a training teaches."""
+    model = recipe.models[recipe.target]
+    values = [" ".join(found) for name, found in named(model.engine_args) if name == TEMPLATE]
+    return {
+        f"models.{recipe.target}: {value}": held for value in values if (held := _of_path(value))
+    }
 
 
 def pinned(recipe: Recipe, content: dict[str, str]) -> Recipe:

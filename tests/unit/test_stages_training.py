@@ -11,6 +11,7 @@ from moaa.ledger import Ledger
 from moaa.recipe.schema import Dpo, Launcher, Model, Runtime, Sft, StoreAddress
 from moaa.stages import dpo, serving, sft, training
 from moaa.train import launch
+from tests.support.memory_store import MemoryStore
 
 RESULT = {"files": [], "facts": {"rows": 5, "dropped": {"too_long": 2, "identical": 1}}}
 
@@ -72,6 +73,22 @@ def test_only_arguments_that_change_the_trained_text_enter_a_trainings_fingerpri
     given = ("--default-chat-template-kwargs", '{"enable_thinking": false}')
     found = stage.part_of(recipe(engine_args=given)).model_dump(mode="json")
     assert list(given) in str_values(found)
+
+
+@pytest.mark.parametrize("stage", [sft, dpo])
+def test_another_text_in_the_file_of_the_chat_template_is_another_training(
+    stage, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("moaa.weights.content.of_source", lambda *_: None)
+    file = tmp_path / "chat.jinja"
+    given = recipe(engine_args=("--chat-template", str(file)))
+    found = []
+    for text in ("{{ one }}", "{{ two }}"):
+        file.write_text(text)
+        found.append(stage.content_of(given, MemoryStore()))
+    assert found[0] != found[1]
+    inline = recipe(engine_args=("--chat-template", "{{ one }}"))
+    assert stage.content_of(inline, MemoryStore()) == stage.content_of(recipe(), MemoryStore())
 
 
 def str_values(part):
