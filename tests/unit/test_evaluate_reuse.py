@@ -243,8 +243,8 @@ def test_a_benchmark_with_a_sampling_of_its_own_does_not_depend_on_that_of_the_e
 def test_another_share_of_injected_text_is_another_measurement(
     evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    sets = (ONE, "evaluate.benchmarks={head_to_head: null}")
-    sets = (*sets, benchmark(tmp_path, "judge_bench", PAIRS))
+    alone = (ONE, "evaluate.benchmarks={head_to_head: null}")
+    sets = (*alone, benchmark(tmp_path, "judge_bench", PAIRS))
     for share in (0, 1):
         given = f"evaluate.benchmarks.judge_bench.injected={share}"
         found, asked = evaluation.run(*sets, given)
