@@ -17,7 +17,10 @@ class Journal(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether too much waits to be written, so that no new conversation should start."""
+        """Whether too much waits to be written, so that no new conversation should start.
+
+        Raises the error of a write that has failed: nobody should wait for it.
+        """
 
     def reply(self, key: str) -> Reply | None:
         """Return the reply to this call if an unfinished conversation already has one."""
