@@ -156,7 +156,9 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared, da
     prepared = part("data", False)
     prepared.end_of_turn = template.rendering.end
     prepared.system_role = template.rendering.knows_system
-    return model, prepared, part("validation", True) if share else None
+    held = part("validation", True) if share else None
+    data.check_left_out(job, (prepared, held) if held else (prepared,), limit)
+    return model, prepared, held
 
 
 def uploaded_now(job: Job, store: Store) -> bool:
