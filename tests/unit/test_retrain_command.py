@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from moaa.artifacts.owner import Owner
+from moaa.errors import StoreAway
+from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import text_of
 from moaa.registry import production
 from moaa.retrain import progress
@@ -137,6 +139,31 @@ def test_a_failed_run_is_begun_anew_and_a_killed_one_goes_on(
     assert runs.ids[2] == runs.ids[1]
     assert f"continues run {runs.ids[1]}" in err
     assert not list(store.list(f"{store.root}/models/{NAME}/retrain/owner"))
+
+
+def test_after_an_outside_fault_the_next_command_continues_the_same_run(
+    retrain: Command, runs: Runs
+) -> None:
+    """It ended with 1 like a mistake, and the next command paid for a new run."""
+    runs.fails = RunFailed("generate failed: S3 does not answer", outside=True)
+    status, _, err = retrain("-o", "out")
+    assert status == 75
+    assert "S3 does not answer" in err
+    assert json.loads(Path("out/retrain.json").read_text())["exit_status"] == 75
+    runs.fails = None
+    assert retrain("--budget-gpu-hours", "0")[0] == 0, "its plan is already paid for"
+    assert runs.ids[0] == runs.ids[1]
+
+
+def test_a_store_that_is_away_is_an_outside_fault_of_the_command(
+    retrain: Command, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(store: MemoryStore, name: str) -> None:
+        raise StoreAway("S3 does not answer")
+
+    monkeypatch.setattr(progress, "read", away)
+    assert retrain()[0] == 75
+    assert not runs.ids
 
 
 def test_a_killed_run_of_other_inputs_is_not_continued(retrain: Command, runs: Runs) -> None:
