@@ -47,8 +47,8 @@ class RetrainRun:
             return None
         begun = replace(begun, run=run)
         if state == "over":
-            failure = records.failure(records.read(self.store, run))
-            say(f"run {run} of an earlier command failed: {failure or 'it left no reason'}")
+            why = records.failure(records.read(self.store, run))
+            say(f"run {run} of an earlier command failed: {why or 'it left no reason'}")
             return None
         if state != "done":
             say(f"continues run {run}, which an earlier command started at {begun.started}")

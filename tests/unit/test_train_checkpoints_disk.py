@@ -99,7 +99,7 @@ def test_a_checkpoint_of_which_a_file_is_missing_is_never_complete(tmp_path, err
             raise error
         upload(path, uri, **more)
 
-    store.upload = upload_some  # type: ignore[method-assign,assignment]
+    store.upload = upload_some  # type: ignore[method-assign]
     saved(checkpoints, 2, b"state")
     checkpoints.due(3)
     assert not [uri for uri, _ in store.list(PREFIX) if uri.endswith("manifest.json")]
