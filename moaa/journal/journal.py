@@ -22,6 +22,10 @@ class Journal(Protocol):
         Raises the error of a write that has failed: nobody should wait for it.
         """
 
+    @property
+    def failed(self) -> bool:
+        """Whether the last write failed: another one may take as long as the store's retries."""
+
     def reply(self, key: str) -> Reply | None:
         """Return the reply to this call if an unfinished conversation already has one."""
 
@@ -39,7 +43,7 @@ class Journal(Protocol):
 class MemoryJournal:
     """A journal for work that is not continued later: nothing is written anywhere."""
 
-    full = False
+    full = failed = False
 
     def __init__(self) -> None:
         self.finished: dict[str, dict[str, Any]] = {}

@@ -72,6 +72,11 @@ class S3Journal:
         return self._pending.bytes + self._writing_bytes > HELD_BYTES
 
     @property
+    def failed(self) -> bool:
+        """Whether the last flush failed. The next one waits for the store's own retries again."""
+        return self._failure is not None
+
+    @property
     def left_behind(self) -> int:
         """How many unneeded segments could not be deleted. They do no harm."""
         return self._segments.left_behind
