@@ -103,7 +103,7 @@ class Rejections:
             self._losses.clear()
             self._lost = 0.0
             self._absent.clear()
-        if self._kept:
+        if self._kept or self._done.issuperset(self.first):
             self._others_begin.set()
         return again
 
@@ -157,21 +157,24 @@ class Rejections:
     def _raise_if_certain(self) -> None:
         if error := self._too_many():
             raise error
-        if self.first and self._done.issuperset(self.first):
-            if self._kept.isdisjoint(self.first) and self._limit <= MOST_BY_CHANCE:
-                lost = [self._losses[id] for id in self.first if id in self._losses]
-                if len(lost) == len(self.first):
-                    raise TooManyRejected(
-                        f"The first {len(lost)} rows, chosen at random from {self._total}, were "
-                        f"all rejected; the limit is {self._limit:.1%} "
-                        f"(runtime.max_rejected_share).\n{_table(lost)}{_REMEDY}"
-                    )
+        if self._done.issuperset(self.first):
             self._others_begin.set()
 
     def _too_many(self) -> TooManyRejected | None:
         if _passes(self._lost, self._total, self._limit):
             return too_many_rejected(self._losses.values(), self._total, self._limit)
-        return self._silent()
+        return self._none_of_the_first() or self._silent()
+
+    def _none_of_the_first(self) -> TooManyRejected | None:
+        """Return the error if all of the first rows were rejected, and that cannot be chance."""
+        lost = [self._losses[id] for id in self.first if id in self._losses]
+        whole = len(lost) == len(self.first) and self._kept.isdisjoint(self.first)
+        if not (self.first and whole and self._limit <= MOST_BY_CHANCE):
+            return None
+        return TooManyRejected(
+            f"The first {len(lost)} rows, chosen at random from {self._total}, were all rejected; "
+            f"the limit is {self._limit:.1%} (runtime.max_rejected_share).\n{_table(lost)}{_REMEDY}"
+        )
 
     def _silent(self) -> TooManyRejected | None:
         """Return the error if a member of the mixture gives nothing."""

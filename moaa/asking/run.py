@@ -98,7 +98,10 @@ class _Run(Generic[T]):
                         self._widen(places.window(self._session.runtime, 0))
                     await caches.look()  # before the engines stop
                 finally:
-                    self._journal.flush()  # first: engines take a while to stop
+                    # Before the engines, which take a while to stop. But a store that was waited
+                    # for in vain would keep them up for as long again: `close` asks it after them.
+                    if not self._journal.failed:
+                        self._journal.flush()
                 for task in (engines, view, pace, wide, watch):
                     task.cancel()
         except BaseExceptionGroup as errors:

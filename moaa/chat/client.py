@@ -25,7 +25,7 @@ from moaa.chat.fault import Denied, Fault
 from moaa.chat.form import LENGTH, NO_ROOM, RENAMED, refused_field
 from moaa.chat.health import Health, Rests
 from moaa.chat.http import Http
-from moaa.chat.message import Call, Reply, opening
+from moaa.chat.message import Call, Reply, probe
 from moaa.chat.pacing import Pacing
 from moaa.chat.pool import Endpoint, Pool
 from moaa.chat.pooling import parse_pooled, pooling_body
@@ -35,7 +35,7 @@ from moaa.errors import CallFailed, CallRejected, EngineError
 from moaa.ledger import Ledger
 from moaa.progress.messages import log
 from moaa.recipe.places import ENDPOINT
-from moaa.recipe.schema import Calls, Sampling
+from moaa.recipe.schema import Calls
 
 MAX_SERVER_LOSSES: Final = 8
 """An attempt whose server died does not count as a retry. After this many of them the call is given
@@ -49,12 +49,6 @@ pauses that is more than ten minutes."""
 SURELY: Final = 2
 """After this many answers with only the end of a thought,
 the model's prompt is known to open it."""
-
-
-def probe(model: str, system: str | None = None) -> Call:
-    """Return a call for one token: does the server answer, does it take system messages?"""
-    messages = tuple(opening(system, "Hello"))
-    return Call(model, messages, Sampling(temperature=0, max_tokens=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,27 +216,34 @@ class Client:
         """Adapt the number of requests in flight to the servers' load, until cancelled."""
         await Pacing(self.pools, self._http.metrics, self._ledger).run()
 
-    async def ready(self, model: str, timeout_s: float) -> None:
-        """Wait until every endpoint of the model's pool has given a one-token answer. Raises
-        EngineError after `timeout_s`."""
+    async def ready(self, model: str, timeout_s: float, *, system: str | None = None) -> None:
+        """Wait until every endpoint of the model's pool answers, as `answers` does."""
         deadline = time.monotonic() + timeout_s
         endpoints = list(self.pool(model).endpoints)
         if not endpoints:
             raise EngineError(f"model '{model}' has no endpoint")
         for endpoint in endpoints:
-            await self.answers(endpoint, model, max(deadline - time.monotonic(), 0.0))
+            left_s = max(deadline - time.monotonic(), 0.0)
+            await self.answers(endpoint, model, left_s, system=system)
 
     async def answers(
-        self, endpoint: Endpoint, model: str, timeout_s: float, *, or_is_busy: bool = False
+        self,
+        endpoint: Endpoint,
+        model: str,
+        timeout_s: float,
+        *,
+        or_is_busy: bool = False,
+        system: str | None = None,
     ) -> None:
         """Wait until this endpoint, in a pool or not, has given a one-token answer (`or_is_busy`:
-        or says that it is overloaded). Raises EngineError after `timeout_s`."""
+        or says that it is overloaded). Raises EngineError after `timeout_s`, or if it refuses the
+        request, for example because its model has no chat template."""
         last_fault = "none"
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     try:
-                        await self._attempt(endpoint, probe(model))
+                        await self._attempt(endpoint, probe(model, system))
                         return
                     except Fault as fault:
                         if fault.busy and or_is_busy:
@@ -251,9 +252,12 @@ class Client:
                     except Denied as denied:
                         raise denied.failed from None
                     except CallRejected as rejected:
-                        if NO_ROOM not in rejected.detail:
-                            raise
-                        return  # a model that thinks first: one token is not enough
+                        if NO_ROOM in rejected.detail:
+                            return  # a model that thinks first: one token is not enough
+                        raise EngineError(
+                            f"model '{model}': {endpoint.shown} refuses a one-token request: "
+                            f"{rejected}"
+                        ) from rejected
                     await asyncio.sleep(max(self._timing.probe_every_s, after_s))
         except TimeoutError:
             raise EngineError(

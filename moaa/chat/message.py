@@ -98,6 +98,12 @@ class Call:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+def probe(model: str, system: str | None = None) -> Call:
+    """Return a call for one token: does the server answer, does it take system messages?"""
+    messages = tuple(opening(system, "Hello"))
+    return Call(model, messages, Sampling(temperature=0, max_tokens=1))
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One answer, without the reasoning that led to it. `finish_reason` is `stop`, `length` (cut at

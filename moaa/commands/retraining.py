@@ -66,7 +66,7 @@ def retrain(file: Path, sets: list[str], asked: RetrainOptions) -> int:
             except MoaaError as error:
                 if os.environ.get("MOAA_DEBUG"):
                     raise
-                account.outcome = replace(account.outcome, why=str(error))
+                account.outcome = replace(account.outcome, why=str(error), outside=error.outside)
             finally:
                 account.ended = _now()
                 if asked.output:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from moaa.engines import guard
 from moaa.engines.devices import dtype_on
-from moaa.errors import EngineError
+from moaa.errors import CallRejected, EngineError
 from moaa.kubernetes import names
 from moaa.recipe.engine_args import tokenizer_of
 from moaa.recipe.places import CPU_SEQS, max_num_seqs
@@ -163,9 +163,9 @@ class Server:
             try:
                 await trying
             except EngineError as error:
-                raise self.death(
-                    f"was not ready in time (runtime.engines.start_timeout_s): {error}"
-                ) from None
+                refused = isinstance(error.__cause__, CallRejected)
+                late = "was not ready in time (runtime.engines.start_timeout_s)"
+                raise self.death(f"{'cannot be used' if refused else late}: {error}") from None
         finally:
             for task in (trying, ended):
                 task.cancel()

@@ -17,7 +17,14 @@ class Journal(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether too much waits to be written, so that no new conversation should start."""
+        """Whether too much waits to be written, so that no new conversation should start.
+
+        Raises the error of a write that has failed: nobody should wait for it.
+        """
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last write failed: another one may take as long as the store's retries."""
 
     def reply(self, key: str) -> Reply | None:
         """Return the reply to this call if an unfinished conversation already has one."""
@@ -36,7 +43,7 @@ class Journal(Protocol):
 class MemoryJournal:
     """A journal for work that is not continued later: nothing is written anywhere."""
 
-    full = False
+    full = failed = False
 
     def __init__(self) -> None:
         self.finished: dict[str, dict[str, Any]] = {}

@@ -67,8 +67,14 @@ class S3Journal:
     @property
     def full(self) -> bool:
         """Whether too much waits for a store that does not answer, so that no new conversation
-        should start."""
+        should start. Raises the store's error, as recording does."""
+        self._raise_failure()
         return self._pending.bytes + self._writing_bytes > HELD_BYTES
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last flush failed. The next one waits for the store's own retries again."""
+        return self._failure is not None
 
     @property
     def left_behind(self) -> int:

@@ -148,6 +148,9 @@ class Segments:
         if small:
             self._small[kind].append(segment)
             self._join_if_many(kind, self._small[kind])
+        elif kind == "rows":
+            # Joined later, an earlier record would get a later name than one in this segment.
+            self._small[kind] = []
 
     def _join_if_many(self, kind: EntryKind, small: list[_Segment]) -> None:
         if len(small) < JOINED and sum(len(segment.data) for segment in small) < self._large // 4:

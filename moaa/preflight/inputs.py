@@ -259,7 +259,7 @@ def endpoints(run: PlannedRun) -> Iterator[Finding]:
 def _answers(run: PlannedRun, name: str, model: Model) -> None:
     import asyncio
 
-    from moaa.chat.client import Client, probe
+    from moaa.chat.client import Client
     from moaa.engines.endpoint import endpoint
     from moaa.ledger import Ledger
 
@@ -268,7 +268,7 @@ def _answers(run: PlannedRun, name: str, model: Model) -> None:
             client.pool(name).add(endpoint(name, model, run.recipe.runtime))
             await client.ready(name, timeout_s=60)
             if model.system_role and gets_system_messages(run.recipe, name):
-                await client.send(probe(name, system="Answer briefly."))
+                await client.ready(name, timeout_s=60, system="Answer briefly.")
 
     asyncio.run(answers())
 

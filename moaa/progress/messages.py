@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from moaa.progress.terminal import printable
 
@@ -144,7 +144,8 @@ class Relay:
         """Log the complete lines; return the start of the next one."""
         *lines, part = (part + file.read()).split("\n")
         for line in lines:
-            message = json.loads(line)
+            if (message := _message(line)) is None:
+                continue
             if message["final"]:
                 if not self.error:
                     self.outside = message["outside"]
@@ -152,6 +153,17 @@ class Relay:
             elif not message["shown"]:
                 log.log(message["level"], message["text"], extra={"relayed": True})
         return part
+
+
+def _message(line: str) -> dict[str, Any] | None:
+    """Return the message in a line; None if it is not whole. Before a whole one may stand the start
+    of one that was cut: its process was killed, or the disk was full."""
+    start = line.rfind('{"level": ')  # inside a text its quotes would be escaped
+    try:
+        found: dict[str, Any] = json.loads(line[max(start, 0) :])
+    except ValueError:
+        return None
+    return found
 
 
 @contextmanager

@@ -43,7 +43,7 @@ EXIT: Final[Mapping[State, int]] = {
     "failed": 1,
     "busy": OUTSIDE,
 }
-"""Exit statuses by state, for CI."""
+"""Exit statuses by state, for CI. After an outside fault it is `OUTSIDE`."""
 
 OF_VERDICT: Final[Mapping[str, State]] = {
     "promote": "promoted",
@@ -63,11 +63,13 @@ class RetrainOutcome:
     """The version that was published: `name`, `version`, `uri`."""
     decision: Mapping[str, Any] = field(default_factory=dict)
     """What the gate decided, in its artifact's form; empty if it did not."""
+    outside: bool = False
+    """Whether it failed for a cause outside of the run: the same command may succeed later."""
 
     @property
     def exit_status(self) -> int:
         """Return the exit status of the command."""
-        return EXIT[self.state]
+        return OUTSIDE if self.outside else EXIT[self.state]
 
 
 def of_run(found: Sequence[Record]) -> RetrainOutcome:

@@ -47,8 +47,8 @@ class RetrainRun:
             return None
         begun = replace(begun, run=run)
         if state == "over":
-            failure = records.failure(records.read(self.store, run))
-            say(f"run {run} of an earlier command failed: {failure or 'it left no reason'}")
+            why = records.failure(records.read(self.store, run))
+            say(f"run {run} of an earlier command failed: {why or 'it left no reason'}")
             return None
         if state != "done":
             say(f"continues run {run}, which an earlier command started at {begun.started}")
@@ -58,7 +58,7 @@ class RetrainRun:
                 "busy", f"run {run}, started at {begun.started}, goes on (see --wait)"
             )
         self.noted(run)
-        failure = "" if state == "done" else _failure(lambda: self.way.go_on(self.loaded, run))
+        failure = None if state == "done" else _failure(lambda: self.way.go_on(self.loaded, run))
         outcome = self._concluded(begun, failure)
         if alike:
             return outcome
@@ -84,19 +84,22 @@ class RetrainRun:
             )
         return self._concluded(begun, failure)
 
-    def _concluded(self, begun: Begun, failure: str) -> RetrainOutcome:
-        """Read the result, and write it down."""
+    def _concluded(self, begun: Begun, failure: RunFailed | None) -> RetrainOutcome:
+        """Read the result, and write it down. After an outside fault the run has not ended: the
+        next command continues it."""
+        if failure and failure.outside:
+            return RetrainOutcome("failed", str(failure), outside=True)
         outcome = of_run(records.read(self.store, begun.run))
         if failure:
-            outcome = replace(outcome, state="failed", why=failure)
+            outcome = replace(outcome, state="failed", why=str(failure))
         progress.write(self.store, self.name, begun.over(outcome))
         return outcome
 
 
-def _failure(run: Callable[[], None]) -> str:
-    """Return why the run failed; empty if it did not."""
+def _failure(run: Callable[[], None]) -> RunFailed | None:
+    """Return why the run failed; None if it did not."""
     try:
         run()
     except RunFailed as error:
-        return str(error)
-    return ""
+        return error
+    return None

@@ -251,7 +251,8 @@ class _Upload:
     def __init__(self, store: Store, uri: str, folder: Path, paths: list[Path], step: int) -> None:
         self.store, self.uri, self.folder, self.step = store, uri, folder, step
         self.files: list[File] = []
-        self.broken = False
+        self.broken = True
+        """Whether not all files are on S3, for whatever reason; final once it is not `busy`."""
         self.thread = threading.Thread(
             target=self._run, args=(paths,), daemon=True, name=f"checkpoint-{step}"
         )
@@ -268,5 +269,7 @@ class _Upload:
                     upload(self.store, path, str(path.relative_to(self.folder)), self.uri)
                 )
                 path.unlink()
-        except (StoreError, OSError):
-            self.broken = True
+        except Exception as error:  # of any kind: the training continues
+            log.warning(f"checkpoint {self.step} could not be uploaded: {error}")
+        else:
+            self.broken = False

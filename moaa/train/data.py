@@ -182,8 +182,7 @@ def prepare(
 ) -> Prepared:
     """Write the job's data set `name` to `folder`; rows of more than `limit` tokens are left out.
 
-    Raises TrainError if no row is left, TooManyRejected if more than `job.max_rejected_share` were
-    left out; both have the table of reasons.
+    Raises TrainError, with the table of reasons, if no row is left.
     """
     counts = Prepared(path=str(folder / f"{name}.arrow"))
     make = dpo_examples if isinstance(job.numbers, Dpo) else sft_examples
@@ -199,17 +198,32 @@ def prepare(
             f"{job.data} none is left to measure the training: {left_out} Raise the share, or set "
             f"it to 0.{_table(job, counts, limit)}"
         )
-    if counts.dropped.total() > job.max_rejected_share * total:
+    if not isinstance(job.numbers, Dpo) and job.numbers.packing:
+        _pack(counts, limit)
+    return counts
+
+
+def check_left_out(job: Job, parts: Iterable[Prepared], limit: int) -> None:
+    """Check how many rows of the artifact were left out of all its parts together: in a small part,
+    one row may be a large share.
+
+    Raises TooManyRejected, with the table of reasons, if it is more than `job.max_rejected_share`.
+    """
+    counts = Prepared()
+    for part in parts:
+        counts.rows += part.rows
+        counts.dropped += part.dropped
+        counts.details = part.details | counts.details
+    lost = counts.dropped.total()
+    total = counts.rows + lost
+    if lost > job.max_rejected_share * total:
         raise TooManyRejected(
-            f"{counts.dropped.total()} of {total} rows of {job.data} cannot be trained on "
-            f"({counts.dropped.total() / total:.1%}); the limit is {job.max_rejected_share:.1%} "
+            f"{lost} of {total} rows of {job.data} cannot be trained on "
+            f"({lost / total:.1%}); the limit is {job.max_rejected_share:.1%} "
             f"(runtime.max_rejected_share).{_table(job, counts, limit)}\n"
             "  Fix the cause, or raise the limit to train on the rest, and run again: the rows "
             "are not made again."
         )
-    if not isinstance(job.numbers, Dpo) and job.numbers.packing:
-        _pack(counts, limit)
-    return counts
 
 
 def _table(job: Job, counts: Prepared, limit: int) -> str:

@@ -6,7 +6,7 @@ import math
 import re
 import signal
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,9 @@ class LogReader:
         `log`: where the whole log is.
         """
         where = f"\n  The whole log: {log}"
-        if self.killed_ranks:
+        # A rank that loses its peer may be aborted (NCCL): the peer's own error is then the reason.
+        known = [error for error in self.errors if _is_known(error)]
+        if self.killed_ranks and not known:
             rank, number = self.killed_ranks[0]
             out_of_memory = f", most likely because it ran out of memory.\n  {MEMORY}"
             hint = out_of_memory if number == signal.SIGKILL else "."
@@ -158,15 +160,24 @@ class LogReader:
                 f"The training stopped with exit status {exit_status} before any rank reported "
                 f"a reason.\n{self.tail}{where}"
             )
-        first = min(self.errors, key=lambda error: error["time"])
+        first = min(known or self.errors, key=lambda error: error["time"])
         if first["type"] in _USER_ERRORS:
             return _USER_ERRORS[first["type"]](first["message"])
-        hint = f"\n  {MEMORY}" if "out of memory" in first["message"].lower() else ""
+        hint = f"\n  {MEMORY}" if _of_memory(first) else ""
         lines = _indented(first.get("traceback", self._tail))
         return TrainError(
             f"Rank {first['rank']} failed: {first['type']}: {first['message']}{hint}\n"
             f"{lines}{where}"
         )
+
+
+def _is_known(error: Mapping[str, Any]) -> bool:
+    """Return whether a rank's error cannot come from the loss of another rank."""
+    return error["type"] in _USER_ERRORS or _of_memory(error)
+
+
+def _of_memory(error: Mapping[str, Any]) -> bool:
+    return "out of memory" in error["message"].lower()
 
 
 def _indented(lines: Iterable[str]) -> str:

@@ -178,7 +178,10 @@ def complete(folder: Path, job: Job, base: str, end_of_turn: str) -> None:
         tokenizer.chat_template = job.chat_template
     # A base model without generation settings: those written with the weights stay.
     with contextlib.suppress(OSError):
-        GenerationConfig.from_pretrained(base, **of_base).save_pretrained(folder)
+        # Not `save_pretrained`, which refuses some settings that engines accept.
+        GenerationConfig.from_pretrained(base, **of_base).to_json_file(
+            folder / "generation_config.json", keys_to_pop=["compile_config"]
+        )
     config = AutoConfig.from_pretrained(base, **of_base)
     settings = _read(folder / "generation_config.json")
     end: int = tokenizer.vocab[end_of_turn]

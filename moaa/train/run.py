@@ -43,7 +43,7 @@ def train(job: Job, ranks: Ranks) -> None:
     store = Store.of(job.store, reached=not ranks.leader)
     scratch = Path(ranks.on_leaders(lambda: tempfile.mkdtemp(prefix="moaa-train-")))
     with _scratch(scratch, ranks), disk.named(scratch, local.cache()):
-        if ranks.on_first(lambda: uploaded_now(job, store)):
+        if ranks.on_first(lambda: finished_before(job, store)):
             return
         note(ranks, "reading model and data")
         model, prepared, held = ranks.on_leaders(lambda: fetch(job, store, scratch))
@@ -156,12 +156,20 @@ def fetch(job: Job, store: Store, scratch: Path) -> tuple[str, data.Prepared, da
     prepared = part("data", False)
     prepared.end_of_turn = template.rendering.end
     prepared.system_role = template.rendering.knows_system
-    return model, prepared, part("validation", True) if share else None
+    held = part("validation", True) if share else None
+    data.check_left_out(job, (prepared, held) if held else (prepared,), limit)
+    return model, prepared, held
 
 
-def uploaded_now(job: Job, store: Store) -> bool:
-    """Upload the model that an earlier attempt trained here and could not upload, if any."""
+def finished_before(job: Job, store: Store) -> bool:
+    """Return whether an earlier attempt has trained the model: its result is there, or it was
+    trained on this machine and could not be uploaded, which is done now."""
     found = Finished.find(job)
+    if store.exists(job.result):
+        send(PROGRESS, note="the model was trained by an earlier attempt")
+        if found:
+            found.delete()
+        return True
     if found is None:
         return False
     send(PROGRESS, note="the model was trained by an earlier attempt: uploading it")

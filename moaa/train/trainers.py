@@ -30,6 +30,8 @@ GPU waits (an H200, 1 B weights: a fifth of the step)."""
 class _Ours:
     """Code of both trainers; it comes before TRL's class in their bases."""
 
+    model: Any
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         # A checkpoint's weights are in DeepSpeed's state: a second copy of an 8B model would be 16
         # GB more to upload.
@@ -50,10 +52,27 @@ class _Ours:
             half = weight.to(torch.bfloat16) if weight.is_floating_point() else weight
             cast.setdefault((weight.data_ptr(), weight.shape), half)
         saved = {name: cast[w.data_ptr(), w.shape] for name, w in state_dict.items()}
+        self.model.generation_config = _accepted(self.model.generation_config)
         super()._save(output_dir, saved)  # type: ignore[misc]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Skip TRL's model card: it may ask the hub about the base model."""
+
+
+def _accepted(settings: Any) -> Any:
+    """Return the generation settings if transformers saves them, else their special tokens alone.
+
+    It refuses to save, for example, a temperature without `do_sample`, which some public models
+    have. `publish.complete` takes the settings from the base model in any case.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        return GenerationConfig(**{name: getattr(settings, name) for name in names})
+    return settings
 
 
 class SftTrainer(_Ours, SFTTrainer):

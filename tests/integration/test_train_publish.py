@@ -75,6 +75,7 @@ def tokens_until_it_stops(folder: Path) -> int:
     [
         ("<|endoftext|>", {"eos_token_id": 0}),
         ("<|endoftext|>", {"eos_token_id": [0, 1], "temperature": 0.5, "do_sample": True}),
+        ("<|endoftext|>", {"eos_token_id": 0, "temperature": 0.9, "top_p": 0.6}),
         ("<|endoftext|>", {}),
         ("<|endoftext|>", None),
         ("<|im_end|>", None),
@@ -106,6 +107,34 @@ def test_a_published_model_stops_where_its_turns_were_trained_to_end(
     assert tokenizer.eos_token == "<|im_end|>", "for engines that read no generation settings"
     assert tokenizer.get_chat_template() == template.tokenizer.get_chat_template()
     assert json.loads((folder / "config.json").read_text())["use_cache"] is True
+
+
+def test_weights_are_saved_whatever_the_base_models_settings_are(tmp_path: Path) -> None:
+    """Public models have a temperature without `do_sample`, which transformers refuses to save: a
+    training of hours ended with a traceback, and so did each further attempt."""
+    from transformers import AutoModelForCausalLM
+
+    from moaa.train.trainers import _Ours
+
+    class Trainer:
+        model: Any
+
+        def _save(self, folder: str, weights: dict[str, Any]) -> None:
+            self.model.save_pretrained(folder, state_dict=weights)
+
+    class Ours(_Ours, Trainer):
+        pass
+
+    settings = {"eos_token_id": 0, "temperature": 0.9, "top_p": 0.6}
+    base = base_model(tmp_path / "base", "<|endoftext|>", settings)
+    trainer = Ours()
+    trainer.model = AutoModelForCausalLM.from_pretrained(base)
+    folder = tmp_path / "trained"
+    trainer._save(str(folder), trainer.model.state_dict())
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == 0
+    complete(folder, job(base), str(base), "<|im_end|>")
+    written = json.loads((folder / "generation_config.json").read_text())
+    assert (written["temperature"], written["eos_token_id"]) == (0.9, [0, 2])
 
 
 def test_a_template_that_writes_the_end_of_text_keeps_it(tmp_path: Path) -> None:

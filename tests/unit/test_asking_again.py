@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from moaa.errors import EngineError
+from moaa.errors import EngineError, StoreError
 from tests.support.asking import SHORT, Bench, mixture, one_call, user
 from tests.support.engine_server import slow, status
 from tests.support.waiting import async_until, until
@@ -99,6 +99,21 @@ def test_a_model_that_is_not_served_ends_all_and_keeps_what_was_answered(bench: 
     in_flight_at_the_end = 1
     assert bench.server.counts["b"] <= 100 + in_flight_at_the_end, "b answers each of 50 rows twice"
     assert bench.ledger.models["b"].journal > 0
+
+
+def test_engines_do_not_wait_again_for_a_store_that_has_failed(bench: Bench):
+    """They stayed up for 40 minutes more: the journal was tried again before they were stopped."""
+
+    async def fails(item, ask):
+        await ask("a", user(str(item)), SHORT)
+        bench.store.fail_puts = 1
+        bench.journal.flush()
+
+    with pytest.raises(StoreError):
+        bench.run([1], fails)
+    assert bench.fleet.journaled_at_exit == 0
+    bench.run([1], one_call)
+    assert bench.ledger.models["a"].journal == 1, "the answer was kept when the journal was closed"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

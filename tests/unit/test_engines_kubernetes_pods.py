@@ -76,6 +76,24 @@ async def test_a_pod_that_hangs_and_may_not_be_deleted_is_left_to_its_liveness_p
             assert await asking
 
 
+async def test_a_pod_that_refuses_every_request_fails_its_model_at_once_and_says_why(
+    kube: KubeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its budget of 600 s was waited for, and the reason was in no message."""
+    with Ensemble(kube, "a") as ensemble:
+        show = ensemble.show
+
+        def show_refusing(model: str) -> None:
+            for server in ensemble.servers.values():
+                server.refuse, server.refusal = lambda body: True, "there is no chat template"
+            show(model)
+
+        monkeypatch.setattr(ensemble, "show", show_refusing)
+        async with fleet(kube.cluster(), "a") as bench:
+            with pytest.raises(EngineError, match=r"ready, but model 'a'.*no chat template"):
+                await bench.fleet.up(["a"])
+
+
 async def test_a_crash_loop_is_bounded_and_shows_its_log(kube: KubeServer) -> None:
     with Ensemble(kube, "a") as ensemble:
         ensemble.status = crashed(restarts=0)

@@ -49,6 +49,23 @@ def test_small_segments_are_joined_and_lose_nothing(store: MemoryStore, attempt:
     assert not [uri for uri in store.objects if "/replies/" in uri]
 
 
+def test_a_join_does_not_move_an_earlier_record_behind_a_later_one(
+    store: MemoryStore, attempt: Any
+) -> None:
+    """The row of a conversation that was asked again was lost: `forgotten` came last."""
+    journal = attempt(flush_bytes=20_000)
+    journal.record_row("again", {"rejected": {"reason": "time-out", "detail": ""}})
+    journal.flush()
+    journal.forget(["again"])
+    noise = random.Random(1).randbytes(5_000).hex()
+    journal.record_row("again", {"row": noise})  # a large segment: it is never joined
+    journal.flush()
+    for n in range(2 * JOINED):
+        journal.record_row(f"c{n}", {"row": n})
+        journal.flush()
+    assert attempt().finished["again"] == {"row": noise}
+
+
 def test_a_killed_join_doubles_nothing(store: MemoryStore, attempt: Any) -> None:
     journal = attempt()
     deleted = store.delete

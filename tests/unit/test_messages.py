@@ -36,6 +36,20 @@ def test_a_stage_reaches_its_runner_whole_and_its_error_is_kept_for_the_end(
     assert own_log == "generate: one\n  of two lines\ngenerate failed: no disk\n  free some\n"
 
 
+def test_a_message_that_was_cut_costs_no_other_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After half a line (a full disk, a killed stage) nothing was relayed any more: the run ended
+    without the error of the stage that failed."""
+    messages.show()
+    path = tmp_path / "messages.jsonl"
+    with messages.relay(path) as relayed:
+        path.write_text('{"level": 20, "text": "half a \\"word\nno message\n{"level": 20, "te')
+        run_stage()
+    assert capsys.readouterr().err == "generate: one\n  of two lines\n"
+    assert relayed.error == "generate failed: no disk\n  free some"
+
+
 def test_only_new_messages_are_relayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that continues under its id appends to the file of its first attempt."""
     messages.show()

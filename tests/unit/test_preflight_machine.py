@@ -42,6 +42,16 @@ def test_an_endpoint_without_a_system_role_is_found_before_a_row_is_paid(look) -
         assert wrong(look(endpoint, "models.smollm2.system_role=false"), "endpoint") == []
 
 
+def test_an_endpoint_that_thinks_first_is_right_with_a_system_message_too(look) -> None:
+    """Before, one token was enough for the first question and too few for the second one."""
+    with EngineServer("smollm2") as server:
+        server.refuse = lambda body: bool(body["max_tokens"] == 1)
+        server.refusal = "max_tokens or model output limit was reached"
+        endpoint = f"models.smollm2.endpoint={{url: '{server.url}'}}"
+        assert wrong(look(endpoint), "endpoint") == []
+        assert any(body["messages"][0]["role"] == "system" for body in server.requests)
+
+
 def test_a_run_on_endpoints_needs_an_engine_for_what_it_trains(
     look, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

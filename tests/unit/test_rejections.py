@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -153,6 +154,25 @@ def test_what_an_earlier_attempt_lost_is_asked_again_if_it_is_too_much() -> None
     kept: dict[str, Any] = {"row": {}}
     assert rejections.take_up({"a": lost, "b": lost, "c": kept}, lambda row: Gaps()) == {"a", "b"}
     rejections.rejected("a", "r", "")
+
+
+async def may_be_asked(rejections: Rejections, id: str) -> bool:
+    turn = asyncio.ensure_future(rejections.turn(id))
+    await asyncio.sleep(0)
+    return turn.done() or not turn.cancel()
+
+
+@pytest.mark.parametrize(("limit", "again"), [(1.0, 0), (0.5, FIRST)])
+def test_the_others_do_not_wait_for_first_rows_that_an_earlier_attempt_lost(
+    limit: float, again: int
+) -> None:
+    names = [str(n) for n in range(3 * FIRST)]
+    rejections = Rejections(names, limit)
+    last = next(name for name in names if name not in rejections.first)
+    lost = {"rejected": {"reason": "r", "detail": ""}}
+    asked = rejections.take_up(dict.fromkeys(rejections.first, lost), lambda row: Gaps())
+    assert len(asked) == again  # up to a half it cannot be chance: they are asked again, first
+    assert asyncio.run(may_be_asked(rejections, last)) == (not again)
 
 
 def test_a_member_that_lacks_in_some_rows_does_not_cost_their_answers_when_others_fail() -> None:

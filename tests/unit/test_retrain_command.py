@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from moaa.artifacts.owner import Owner
+from moaa.errors import StoreAway
+from moaa.pipelines.outcome import RunFailed
 from moaa.recipe.load import text_of
 from moaa.registry import production
 from moaa.retrain import progress
@@ -137,6 +140,23 @@ def test_a_failed_run_is_begun_anew_and_a_killed_one_goes_on(
     assert runs.ids[2] == runs.ids[1]
     assert f"continues run {runs.ids[1]}" in err
     assert not list(store.list(f"{store.root}/models/{NAME}/retrain/owner"))
+
+
+def test_after_an_outside_fault_the_next_command_continues_the_same_run(
+    retrain: Command, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with 1 like a mistake, and the next command paid for a new run."""
+    runs.fails = RunFailed("generate failed: S3 does not answer", outside=True)
+    status, _, err = retrain("-o", "out")
+    assert status == 75
+    assert "S3 does not answer" in err
+    assert json.loads(Path("out/retrain.json").read_text())["exit_status"] == 75
+    runs.fails = None
+    assert retrain("--budget-gpu-hours", "0")[0] == 0, "its plan is already paid for"
+    assert runs.ids[0] == runs.ids[1]
+    away = Mock(side_effect=StoreAway("S3 does not answer"))
+    monkeypatch.setattr(progress, "read", away)
+    assert retrain()[0] == 75, "of the command itself too"
 
 
 def test_a_killed_run_of_other_inputs_is_not_continued(retrain: Command, runs: Runs) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from moaa.errors import StoreError
 from moaa.train.checkpoints import Checkpoints
 from tests.support.checkpoints import (
     PREFIX,
@@ -85,6 +86,24 @@ def test_a_failed_upload_gives_up_this_checkpoint_and_keeps_the_one_before(tmp_p
     assert two(train, store, tmp_path) == [([2, 4, 6], 1)] * 2
     found, _ = two(Checkpoints.restore, store, tmp_path / "b")
     assert found.step == 6
+
+
+@pytest.mark.parametrize("error", [StoreError("refused"), RuntimeError("no more threads")])
+def test_a_checkpoint_of_which_a_file_is_missing_is_never_complete(tmp_path, error):
+    """After an error that nobody expected, the manifest listed the files before it."""
+    store = MemoryStore()
+    checkpoints, upload = alone(store, tmp_path), store.upload
+
+    def upload_some(path, uri, **more):
+        if path.name == "rank_1.pt":
+            raise error
+        upload(path, uri, **more)
+
+    store.upload = upload_some  # type: ignore[method-assign]
+    saved(checkpoints, 2, b"state")
+    checkpoints.due(3)
+    assert not [uri for uri, _ in store.list(PREFIX) if uri.endswith("manifest.json")]
+    assert checkpoints.failed == 1
 
 
 def test_nothing_is_written_while_the_one_before_is_on_its_way(tmp_path):

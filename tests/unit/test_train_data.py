@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from moaa.errors import DiskFull, RowRejected, TooManyRejected, TrainError
 from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import data
-from moaa.train.data import Prepared, dpo_examples, examples, prepare, sft_examples
+from moaa.train.data import (
+    Prepared,
+    check_left_out,
+    dpo_examples,
+    examples,
+    prepare,
+    sft_examples,
+)
 from moaa.train.job import Job
 
 JOB = Job(
@@ -128,11 +135,25 @@ def test_a_training_that_loses_more_of_its_rows_than_allowed_does_not_begin(
     job = JOB.model_copy(update={"max_rejected_share": limit})
     rows = [row("bad")] * spoiled + [row("good")] * (100 - spoiled)
     with pytest.raises(TooManyRejected) as error:
-        prepare(job, rows, Characters(), 20, tmp_path)
+        check_left_out(job, [prepare(job, rows, Characters(), 20, tmp_path)], 20)
     for text in (f"{spoiled} of 100 rows", "prompt_differs", "as told", "--chat-template"):
         assert text in str(error.value)
     allowed = JOB.model_copy(update={"max_rejected_share": spoiled / 100})
-    assert prepare(allowed, rows, Characters(), 20, tmp_path).rows == 100 - spoiled
+    prepared = prepare(allowed, rows, Characters(), 20, tmp_path)
+    check_left_out(allowed, [prepared], 20)
+    assert prepared.rows == 100 - spoiled
+
+
+def test_one_row_of_a_few_that_are_held_out_does_not_end_the_training(tmp_path):
+    """Before, each part had the limit alone: 1 of 4 held-out rows was more than 2 %."""
+    job = JOB.model_copy(update={"max_rejected_share": 0.02})
+    parts = {"data": [row("good")] * 96, "validation": [row("bad"), *[row("good")] * 3]}
+    prepared = [
+        prepare(job, rows, Characters(), 20, tmp_path, name) for name, rows in parts.items()
+    ]
+    check_left_out(job, prepared, 20)
+    with pytest.raises(TooManyRejected, match="1 of 4 rows"):
+        check_left_out(job, prepared[1:], 20)
 
 
 def test_a_row_of_several_sequences_is_one_row_and_what_does_not_fit_is_counted():

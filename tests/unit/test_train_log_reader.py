@@ -137,6 +137,20 @@ def test_a_killed_rank_is_named_though_only_the_others_could_speak():
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "message", "status"),
+    [("StoreAway", "it is away", 75), ("OutOfMemoryError", "CUDA out of memory. Tried", 1)],
+)
+def test_a_rank_that_is_aborted_by_the_end_of_another_is_not_the_reason(kind, message, status):
+    """The reason was lost, and with it the exit status that says whether to try again."""
+    reader, _ = reading(
+        error_line(0, 1.0, kind, message), *(line.format(code="-6") for line in SUMMARY)
+    )
+    error = reader.explain(1, "/log")
+    assert message in str(error)
+    assert error.exit_status == status
+
+
 def test_memory_that_ran_out_is_an_error_with_its_remedies():
     reader, _ = reading(
         error_line(3, 1.0, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -16,6 +16,7 @@ from moaa.recipe.schema import Sft, StoreAddress
 from moaa.train import publish
 from moaa.train.job import Job
 from moaa.train.publish import Finished, UploadPatience
+from moaa.train.run import finished_before
 from tests.support.memory_store import MemoryStore
 
 JOB = Job(
@@ -130,6 +131,17 @@ def test_an_attempt_that_comes_second_leaves_the_first_ones_result(finished: Fin
     publish.publish(JOB, store, finished, AT_ONCE)
     assert json.loads(store.get(JOB.result))["facts"] == {"first": 1}
     assert list(store.objects) == [JOB.result]
+
+
+def test_a_pod_that_is_started_again_after_the_result_trains_nothing(finished: Finished) -> None:
+    """Its node was lost after the upload: all steps were done again, without a checkpoint."""
+    store: Any = MemoryStore("s3://b")
+    empty: Any = MemoryStore("s3://b")
+    store.put(JOB.result, b'{"files": [], "facts": {"first": 1}}')
+    assert finished_before(JOB, store)
+    assert json.loads(store.get(JOB.result))["facts"] == {"first": 1}
+    assert not finished.folder.exists()
+    assert not finished_before(JOB, empty)
 
 
 def test_what_is_no_longer_needed_may_stay_when_the_store_is_away() -> None:
