@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 import time
+import traceback
+from typing import NoReturn
 
 from moaa.errors import MoaaError
 from moaa.progress.messages import show
@@ -45,7 +47,8 @@ def main() -> int:
         return 1
     except Exception as error:
         send_error(ranks.rank, error)
-        raise
+        traceback.print_exc()
+        return 1
     return 0
 
 
@@ -72,5 +75,16 @@ def bind(ranks: Ranks) -> None:
         os.environ["OMP_NUM_THREADS"] = str(share)
 
 
+def leave(exit_status: int) -> NoReturn:
+    """End this process without what libraries do at exit.
+
+    Threads of torch's process group that still run then end the process with SIGABRT ("terminate
+    called without an active exception"): the training would fail after its result is there.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
