@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from tests.support.clients import free_port, listens
-from tests.support.gateways import ask
+from tests.support.gateways import ask, drains
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until, until
 
@@ -218,7 +218,7 @@ async def test_answers_in_progress_end_before_the_process_does(
             async with http.post(f"{url}/chat/completions", json=ask(stream=True)) as answer:
                 await answer.content.readany()
                 process.send_signal(signal.SIGTERM)
-                await _drains(http, url)
+                await drains(http, url.removesuffix("/v1"))
                 async with http.post(f"{url}/chat/completions", json=ask()) as refused:
                     assert refused.status == 503
                     assert refused.headers["x-should-retry"] == "true"
@@ -236,19 +236,8 @@ async def test_a_second_signal_cuts_answers_off(
             answer = await http.post(f"{url}/chat/completions", json=ask(stream=True))
             await answer.content.readany()
             process.send_signal(signal.SIGTERM)
-            await _drains(http, url)
+            await drains(http, url.removesuffix("/v1"))
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 30) == 0
             answer.close()
     await async_until(lambda: streaming_engine.left == 1, "the engine's request")
-
-
-async def _drains(http: aiohttp.ClientSession, url: str) -> None:
-    """Wait until the gateway has taken note of the signal: that is not when it was sent."""
-    for _ in range(1500):
-        async with http.get(f"{url.removesuffix('/v1')}/health") as health:
-            if health.status == 503:
-                assert (await health.json())["status"] == "draining"
-                return
-        await asyncio.sleep(0.02)
-    raise AssertionError("the gateway does not drain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -63,3 +64,14 @@ def of(*engines: Any, **more: Any) -> dict[str, Any]:
 def ask(text: str = "Hello", **more: Any) -> dict[str, Any]:
     """The body of a chat request to the model `m`."""
     return {"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": 8, **more}
+
+
+async def drains(http: aiohttp.ClientSession, url: str) -> None:
+    """Wait until the gateway at `url` has taken note of a signal: some time after it was sent."""
+    for _ in range(1500):
+        async with http.get(f"{url}/health") as health:
+            if (await health.json())["status"] == "draining":
+                assert health.status == 503
+                return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the gateway does not drain")

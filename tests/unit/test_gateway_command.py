@@ -19,7 +19,7 @@ from moaa.errors import RecipeError
 from moaa.gateway import server
 from moaa.gateway.config import parse_config
 from tests.support.clients import free_port, listens
-from tests.support.gateways import ask
+from tests.support.gateways import ask, drains
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until
 
@@ -80,14 +80,14 @@ def as_it_was() -> Iterator[None]:
 @pytest.mark.both_loops
 async def test_answers_in_progress_end_first(as_it_was: None) -> None:
     port, metrics = free_port(), free_port()
-    with StreamingEngine("m", words=20, every_s=0.01) as engine:
+    with StreamingEngine("m", words=5_000, every_s=0.02) as engine:  # 100 s, but for what follows
         config = parse_config(
             f"port: {port}\nmetrics_port: {metrics}\nanonymous: true\n"
             f"models: {{m: {{endpoints: ['{engine.url}']}}}}",
             "g.yaml",
         )
         serving = asyncio.create_task(server.serve(config))
-        await async_until(lambda: listens(metrics), "the gateway")
+        await async_until(lambda: listens(port), "the gateway")
         base = f"http://127.0.0.1:{port}"
         async with (
             aiohttp.ClientSession() as http,
@@ -95,17 +95,16 @@ async def test_answers_in_progress_end_first(as_it_was: None) -> None:
         ):
             await answer.content.readany()
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0)
-            async with http.get(f"{base}/health") as health:
-                assert (await health.json())["status"] == "draining"
+            await drains(http, base)
             async with http.post(f"{base}/v1/chat/completions", json=ask()) as refused:
                 assert refused.status == 503
             async with http.get(f"http://127.0.0.1:{metrics}/metrics") as numbers:
                 text = await numbers.text()
             assert 'moaa_gateway_in_flight{model="m"} 1' in text
             assert 'moaa_gateway_requests_total{model="",revision="",code="503"} 1' in text
+            engine.every_s = 0.0
             assert (await answer.read()).endswith(b"data: [DONE]\n\n")
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, 30)
     assert gc.get_threshold() == server.THRESHOLDS
     assert gc.get_freeze_count() > 0
 
