@@ -43,8 +43,10 @@ class View:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until done; None if the total or the rate is unknown."""
-        if self.total is None or not self.rate or self.done >= self.total:
+        """Seconds until done; None if the total or the rate is unknown, or if no call is in flight:
+        how long engines take to start does not follow from the rate."""
+        idle = bool(self.flight) and not any(self.flight.values())
+        if self.total is None or not self.rate or self.done >= self.total or idle:
             return None
         return (self.total - self.done) / self.rate
 

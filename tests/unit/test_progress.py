@@ -63,6 +63,18 @@ def test_the_line_says_what_the_contract_shows() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("flight", "shown"), [({}, True), ({"a": 0, "b": 3}, True), ({"a": 0, "b": 0}, False)]
+)
+def test_while_the_engines_of_the_next_calls_start_there_is_no_eta(
+    flight: dict[str, int], shown: bool
+) -> None:
+    """It grew from 6 s to 50 s, as the rate fell with nothing in flight."""
+    view = View("evaluate", "answers", done=21, total=50, rate=4.8, flight=flight)
+    assert ("ETA 6 s" in screen.line(view)) is shown
+    assert (view.eta is not None) is shown
+
+
 def test_journaled_rows_count_as_done_but_not_in_the_rate(clock: Clock) -> None:
     progress = Progress.silent("generate")
     progress.total(1200)
