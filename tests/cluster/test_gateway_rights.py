@@ -94,7 +94,7 @@ def test_its_account_may_change_its_own_objects_alone(ns: Namespace) -> None:
     assert not may("list", "pods")
 
 
-async def test_it_follows_its_config_map_by_a_watch_and_no_other(
+async def test_it_follows_its_config_map_within_two_seconds_and_no_other(
     ns: Namespace, account: Cluster
 ) -> None:
     shared(ns, 0)
@@ -106,7 +106,7 @@ async def test_it_follows_its_config_map_by_a_watch_and_no_other(
         shared(ns, 25)
         changed = time.monotonic()
         await async_until(lambda: model.shares["b"] == 25, "the new share")
-        print(f"followed after {time.monotonic() - changed:.1f} s")
+        assert time.monotonic() - changed < 2
     finally:
         watch.close()
     with pytest.raises(Forbidden):

@@ -125,7 +125,7 @@ async def test_killed_in_the_middle_of_20_calls_all_are_answered() -> None:
             assert len(group(pgid)) >= 3
             start = time.monotonic()
             await fleet.down([name])
-            assert time.monotonic() - start < 30
+            assert time.monotonic() - start < 10
             assert group(pgid) == []
 
 
@@ -164,7 +164,7 @@ def test_a_killed_stage_leaves_no_engine(tmp_path: Path, smol_folder: Path) -> N
         stage.wait()
         if stage.stdout:
             stage.stdout.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 10
     while (group(pgid) or group(guard_pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert group(pgid) == []

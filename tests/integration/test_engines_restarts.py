@@ -96,7 +96,7 @@ async def test_not_ready_in_time(weights: str) -> None:
             r"it:\n",
         ):
             await bench.fleet.up(["a"])
-        assert time.monotonic() - start < 60, "not after the default, which is minutes"
+        assert time.monotonic() - start < 4
 
 
 async def test_calls_wait_while_a_killed_engine_is_started_again(weights: str) -> None:
@@ -142,7 +142,7 @@ async def test_a_stubborn_engine_is_killed_after_its_grace(
         (pgid,) = engine_groups("a")
         start = time.monotonic()
         await bench.fleet.down(["a"])
-        assert 1 <= time.monotonic() - start < 60
+        assert 1 <= time.monotonic() - start < 4
         assert group(pgid) == []
 
 

@@ -21,8 +21,8 @@ from tests.support.gateways import ask, drains
 from tests.support.streaming_engine import StreamingEngine
 from tests.support.waiting import async_until, until
 
-SOON_S = 5
-"""Within this time an engine must see that a client has left. It would be silent for 60 s."""
+SOON_S = 0.2
+"""Within this time an engine must see that a client has left."""
 
 
 @contextmanager
@@ -129,7 +129,7 @@ async def test_a_killed_engine_ends_its_own_streams_only(
 
 async def _both_answer(http: aiohttp.ClientSession, metrics: int) -> None:
     ready = 'moaa_gateway_ready_replicas{model="m"} 2'
-    for _ in range(1500):
+    for _ in range(500):
         async with http.get(f"http://127.0.0.1:{metrics}/metrics") as found:
             if ready in await found.text():
                 return
@@ -224,7 +224,7 @@ async def test_answers_in_progress_end_before_the_process_does(
                     assert refused.headers["x-should-retry"] == "true"
                 streaming_engine.every_s = 0.0
                 assert (await answer.read()).endswith(b"data: [DONE]\n\n")
-            assert await asyncio.to_thread(process.wait, 30) == 0
+            assert await asyncio.to_thread(process.wait, 10) == 0
 
 
 async def test_a_second_signal_cuts_answers_off(
@@ -238,6 +238,6 @@ async def test_a_second_signal_cuts_answers_off(
             process.send_signal(signal.SIGTERM)
             await drains(http, url.removesuffix("/v1"))
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 30) == 0
+            assert await asyncio.to_thread(process.wait, 10) == 0
             answer.close()
     await async_until(lambda: streaming_engine.left == 1, "the engine's request")

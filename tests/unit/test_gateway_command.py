@@ -104,7 +104,7 @@ async def test_answers_in_progress_end_first(as_it_was: None) -> None:
             assert 'moaa_gateway_requests_total{model="",revision="",code="503"} 1' in text
             engine.every_s = 0.0
             assert (await answer.read()).endswith(b"data: [DONE]\n\n")
-        await asyncio.wait_for(serving, 30)
+        await asyncio.wait_for(serving, 10)
     assert gc.get_threshold() == server.THRESHOLDS
     assert gc.get_freeze_count() > 0
 
