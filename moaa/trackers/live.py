@@ -39,6 +39,8 @@ class Live:
         self._known: set[tuple[str, int]] = set()
         self._told = dict.fromkeys(range(len(trackers)), 0)
         """For each tracker: how many points it has."""
+        self._before: dict[int, dict[str, set[int]]] = {number: {} for number in self._told}
+        """For each tracker: the steps that it has from earlier attempts, once they were needed."""
         self._failed: set[int] = set()
         """Trackers whose failure was already reported."""
         self._trackers = list(trackers)
@@ -98,7 +100,8 @@ class Live:
                 continue
             told = points if tracker.kind == "tensorboard" else new  # a file is written whole
             entry, said = replace(self._about, scalars=told), number in self._failed
-            if write([tracker], entry, self._store, said=said):
+            before = self._before[number]
+            if write([tracker], entry, self._store, said=said, before=before):
                 self._failed.add(number)
             else:
                 self._told[number] = len(points)

@@ -16,13 +16,21 @@ PROTOCOL: Final = "api/2.0/mlflow"
 RUN_TAG: Final = "moaa.run"
 
 
-def write(entry: TrackerEntry, server: Server, project: str) -> None:
+def write(
+    entry: TrackerEntry, server: Server, project: str, before: dict[str, set[int]] | None = None
+) -> None:
     """Log the entry: the steps that the run does not have yet. MLflow keeps a step twice if it has
-    another time, as after a stage that was stopped and goes on."""
+    another time, as after a stage that was stopped and goes on.
+
+    `before`: the steps that each metric has from earlier attempts, for who writes again and again;
+    what is missing in it is asked for and added.
+    """
     experiment = _experiment(server, project)
     run = _run(server, experiment, entry)
     milliseconds = int(entry.made_s * 1000)
-    there = {name: _steps(server, run, name) for name in {_name(s.name) for s in entry.scalars}}
+    there = {} if before is None else before
+    for name in {_name(each.name) for each in entry.scalars} - there.keys():
+        there[name] = _steps(server, run, name)
     metrics = [
         {"key": _name(name), "value": value, "timestamp": milliseconds, "step": step}
         for name, step, value in entry.scalars

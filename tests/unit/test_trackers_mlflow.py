@@ -33,9 +33,12 @@ class Mlflow:
         self.tags: dict[str, str] = {}
         self.keys: set[str | None] = set()
         self.redirect = ""
+        self.histories = 0
+        """How often a metric's history was asked for."""
 
     def get(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if path.endswith("/metrics/get-history"):
+            self.histories += 1
             return self.history(query["metric_key"][0], query.get("page_token", ["0"])[0])
         assert path.endswith("/experiments/get-by-name")
         name = query["experiment_name"][0]
@@ -171,6 +174,22 @@ def test_a_stage_that_is_stopped_and_goes_on_tells_no_step_twice() -> None:
         told = tuple(Scalar("dpo/loss", step, 1 / step) for step in (1, 2, 3, 4))
         assert not live.rest(replace(ENTRY, scalars=told, made_s=ENTRY.made_s + 9))
     assert sorted(step for _, _, step, _ in fake.metrics) == [1, 2, 3, 4]
+
+
+def test_what_earlier_attempts_told_is_asked_for_once_while_a_training_goes_on() -> None:
+    """Each tick read the whole history of every metric: more with each step of the training."""
+    fake = Mlflow()
+
+    def there(steps: int) -> bool:
+        return len(fake.metrics) >= steps
+
+    with serving(fake) as url:
+        about = replace(ENTRY, scalars=(), tags={})
+        with trackers.Live([Tracker(kind="mlflow", url=url)], about, STORE, every_s=0.01) as live:
+            for step in range(1, 6):
+                live.point(step, {"loss": 1 / step})
+                until(partial(there, step))
+    assert fake.histories == 1
 
 
 def test_a_tracker_that_is_away_in_between_gets_all_in_the_end(
