@@ -182,15 +182,16 @@ class Kept:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def _uri(self, batch: Batch) -> str:
-        return f"{self._store.root}/evaluation/{batch.kind}/{batch.fingerprint}"
+    def _uri(self, kind: str, fingerprint: str) -> str:
+        return f"{self._store.root}/evaluation/{kind}/{fingerprint}"
 
     def find(self, batch: Batch) -> bool:
         """Fill the batch from its artifact; return whether there is a readable one."""
         if not all(each.reused for each in batch.judged):
             return False  # other answers, or none yet
+        name = batch.fingerprint
         try:
-            artifact = Artifact.open(self._store, self._uri(batch), batch.fingerprint)
+            artifact = Artifact.open(self._store, self._uri(batch.kind, name), name)
             found = {row["id"]: row["record"] for row in artifact.rows()}
         except Missing:
             return False
@@ -212,7 +213,8 @@ class Kept:
         needed = (batch, *batch.judged)
         if batch.reused or batch.failed or any(each.missing for each in needed):
             return
-        uri = self._uri(batch)
+        made = batch.fingerprint
+        uri = self._uri(batch.kind, made)
         try:
             with Output(self._store, uri, batch.kind) as out:
                 for item in batch.items:
@@ -221,7 +223,7 @@ class Kept:
                     Draft(
                         stage="evaluate",
                         name=name,
-                        fingerprint=batch.fingerprint,
+                        fingerprint=made,
                         part={"benchmark": batch.benchmark, "identity": batch.identity},
                         facts={"who": list(batch.who), "lost": len(batch.lost)},
                     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from moaa.declaration import Declaration, needed_by
 from moaa.errors import MoaaError
+from moaa.recipe.load import digest_of
 from moaa.recipe.schema import Recipe
 from moaa.stages.texts import UNREAD
 
@@ -34,7 +35,7 @@ def keys(recipe: Recipe, stages: Iterable[Declaration]) -> dict[str, str]:
             made = _stage(declared)
             identity += [made.schema, made.part_of(unread).model_dump(mode="json")]
         except MoaaError:
-            identity.append(recipe.model_dump_json(exclude={"runtime", "plan", "pools"}))
+            identity.append(digest_of(recipe))
         text = json.dumps(identity, sort_keys=True)
         found[declared.name] = hashlib.sha256(text.encode()).hexdigest()[:24]
     return found
